@@ -1,0 +1,45 @@
+# make demo [REC=file]   tokenize a recording (or a simulated one) and show the result
+# make test              format, lint, types and the fast tests; what continuous integration runs
+# make test-all          the same with the slow tests and more random examples
+# make bench             encoding speed
+# make clean             remove the environment and everything generated
+
+PYTHON ?= python3
+REC ?=
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
+
+.PHONY: demo test test-all check bench clean
+
+demo: .venv/.demo
+	$(BIN)/python examples/demo.py $(REC)
+
+test: check
+	$(BIN)/pytest -m "not slow"
+
+test-all: check
+	EMGCODEC_FULL=1 $(BIN)/pytest
+
+check: .venv/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: .venv/.demo
+	$(BIN)/python benchmarks/encode.py
+
+# Both installs are editable, so either may follow the other and neither runs stale code.
+.venv/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e '.[io,plot]'
+	touch $@
+
+.venv/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e '.[dev]'
+	touch $@
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
+
+clean:
+	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

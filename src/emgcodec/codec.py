@@ -1,0 +1,169 @@
+"""`Codec`: EMG recordings in, discrete tokens out, and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import torch
+
+from emgcodec.calibration import Calibration
+from emgcodec.hub import find_model, load_config, load_tensors, save_model, stored_dtype
+from emgcodec.montage import Montage
+from emgcodec.presets import preset
+from emgcodec.recording import Event, Recording
+from emgcodec.tensors import CodecError, TensorCodec, inference
+from emgcodec.tokenizer import calibrate, detokenize, tokenize, transcribe
+from emgcodec.tokens import Tokens
+
+
+class Codec(TensorCodec):
+    """A neural codec for surface EMG.
+
+    Signals are (B, C, N): batch, electrodes, samples; codes are (B, K, T): levels, frames. The
+    tensor methods expect microvolts (or ADC counts) at `sample_rate`; `tokenize` takes anything.
+
+    Args:
+        config: What to build; `from_preset` and `from_pretrained` are the usual ways.
+    """
+
+    @classmethod
+    def from_preset(cls, name: str, **overrides: Any) -> Codec:
+        """An untrained codec.
+
+        Args:
+            name: See `list_presets`.
+            overrides: Fields of the config to change; parts by dotted name, for example
+                ``**{"quantizer.levels": 4}``.
+
+        Raises:
+            ConfigError: for an unknown preset or field.
+        """
+        return cls(preset(name).replace(**overrides)).eval()
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_path: str | Path | None = None, *, device: str | torch.device = "cpu"
+    ) -> Codec:
+        """A trained codec, in eval mode.
+
+        Args:
+            name_or_path: A bundled model (see `list_pretrained`) or a folder; None is the
+                bundled student, which needs no network.
+            device: Where to put it.
+
+        Raises:
+            ModelError: if it does not exist or is damaged in any way.
+        """
+        directory = find_model(name_or_path)
+        codec = cls(load_config(directory))
+        codec.load_state_dict(load_tensors(directory, codec.config, codec.state_dict()))
+        return codec.to(device).eval()
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Writes config.json, model.safetensors and a model card; `from_pretrained` reads them."""
+        save_model(directory, self.config, self.state_dict(), self._card())
+
+    @torch.no_grad()
+    def round_weights(self) -> Codec:
+        """Rounds the parameters to the type they are stored in: the file is the model."""
+        for name, tensor in self.state_dict().items():
+            tensor.copy_(tensor.to(stored_dtype(name, self.config)))
+        return self
+
+    def _card(self) -> str:
+        license_ = self.config.weights_license or "none stated: these weights are untrained"
+        facts = json.dumps(dict(self.config.provenance), indent=1, ensure_ascii=False)
+        return (
+            f"# {self.config.name}\n\nCodec for surface EMG: {self.sample_rate} Hz inside, "
+            f"{self.frame_rate:g} frames/s, {self.num_codebooks} x {self.codebook_size} codes, "
+            f"{self.num_parameters():,} parameters and codebook values.\n\n"
+            f"Weights licence: {license_}\n\nTraining:\n\n```json\n{facts}\n```\n"
+        )
+
+    @inference
+    def calibrate(
+        self, recordings: Iterable[Recording | tuple[npt.ArrayLike, float]]
+    ) -> Calibration:
+        """Statistics of one wearing of a device, from some unlabelled signal.
+
+        Args:
+            recordings: Recordings, or pairs of a (C, N) array in µV and its rate.
+
+        Raises:
+            CalibrationError: if there is no signal, or they do not belong together.
+        """
+        return calibrate(self, recordings)
+
+    @inference
+    def tokenize(
+        self,
+        recording: Recording | str | Path | npt.ArrayLike,
+        *,
+        sample_rate: float | None = None,
+        unit: str = "uV",
+        montage: Montage | str | None = None,
+        calibration: Calibration | None = None,
+    ) -> Tokens:
+        """A recording, file or array to tokens, in constant memory.
+
+        Args:
+            recording: A `Recording`, a path, or a (C, N) array.
+            sample_rate: Hz, of an array.
+            unit: Of an array: ``uV``, ``mV``, ``V`` or ``adc``.
+            montage: Of an array, or instead of the recording's own.
+            calibration: From `calibrate`, for the same electrodes.
+
+        Raises:
+            RecordingError: if shape, type, rate or unit cannot be.
+            MontageError: if the electrodes do not fit.
+            CalibrationError: if the calibration does not fit.
+        """
+        self._require_quantizer()
+        return tokenize(
+            self,
+            recording,
+            sample_rate=sample_rate,
+            unit=unit,
+            montage=montage,
+            calibration=calibration,
+        )
+
+    @inference
+    def detokenize(self, tokens: Tokens) -> Recording:
+        """Tokens to a recording of the source's rate, electrodes, scale and length.
+
+        Raises:
+            CodecError: if the tokens belong to other codebooks, or there is no signal head.
+        """
+        self.check_vocabulary(tokens)
+        self._signal_head()
+        return detokenize(self, tokens)
+
+    @inference
+    def transcribe(self, tokens: Tokens, head: str) -> list[Event]:
+        """What a head reads in the tokens.
+
+        Args:
+            tokens: From `tokenize`.
+            head: ``gesture`` or ``text``; see `heads`.
+
+        Returns:
+            Events with start, end, label and score.
+
+        Raises:
+            CodecError: if the tokens belong to other codebooks, or there is no such head.
+        """
+        self.check_vocabulary(tokens)
+        return transcribe(self, tokens, head)
+
+    def check_vocabulary(self, tokens: Tokens) -> None:
+        """Raises a `CodecError` if the tokens belong to other codebooks."""
+        if tokens.vocab_id != self.vocab_id:
+            raise CodecError(
+                f"tokens are of vocabulary {tokens.vocab_id!r} (codec {tokens.codec_id!r}), this "
+                f"codec's is {self.vocab_id!r}: load the codec that made them"
+            )

@@ -1,0 +1,215 @@
+"""Sessions of the emg2qwerty dataset: a pair of wristbands and the keys that were typed.
+
+Group ``emg2qwerty`` holds ``timeseries``, rows of {``emg_left`` (16), ``emg_right`` (16),
+``time``} in microvolts and unix seconds; keys and prompts are JSON in its attributes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from emgcodec.io.entry import MAX_GAP, Entry, Options, naming
+from emgcodec.io.hdf5 import attribute, find_dataset, find_group, open_hdf5
+from emgcodec.recording import Event, Recording, RecordingError
+
+NOMINAL_RATE = 2000.0
+
+_TIMESERIES = "emg2qwerty/timeseries"
+_ROWS_AT_ONCE = 120_000  # 60 s
+_ANCHOR_ROWS = 2_000  # 1 s
+_BANDS = ("emg_left", "emg_right")
+
+DoubleArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SessionSignal:
+    """A `SignalSource` over rows of a session; the file is open only while it is read.
+
+    Attributes:
+        path: The file.
+        start: First row.
+        shape: (C, N), electrodes of the left band first.
+    """
+
+    path: Path
+    start: int
+    shape: tuple[int, int]
+
+    def read(self, start: int, stop: int) -> npt.NDArray[np.float32]:
+        """Samples start to stop in µV, (C, stop - start)."""
+        emg = np.empty((self.shape[0], max(0, min(stop, self.shape[1]) - start)), np.float32)
+        with naming(self.path), open_hdf5(self.path) as file:
+            dataset = _timeseries(file)
+            for first in range(0, emg.shape[1], _ROWS_AT_ONCE):
+                part = emg[:, first : first + _ROWS_AT_ONCE]
+                # Whole rows once: a read for each field would unpack the file once more.
+                offset = self.start + start + first
+                rows = dataset[offset : offset + part.shape[1]]
+                np.concatenate([rows[band].T for band in _BANDS], out=part)
+        return emg
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """Rows without a gap, and the time stamps of some of them."""
+
+    start: int
+    stop: int
+    rows: npt.NDArray[np.int64]  # (A,) from the first to the last
+    times: DoubleArray  # (A,) of those rows, unix seconds
+
+    def seconds(self, time: float, rate: float) -> float:
+        """A moment on the recording's own clock, which may run faster or slower than ours."""
+        return float(np.interp(time, self.times, self.rows) - self.start) / rate
+
+    def holds(self, event: Event) -> bool:
+        """Whether the event falls into this stretch; a key counts where it was pressed."""
+        end = event.start if event.kind == "key" else event.end
+        return bool(event.start <= self.times[-1] and end >= self.times[0])
+
+
+def entries(path: Path, options: Options) -> list[Entry]:
+    """The contiguous recordings of a session: its name, with ``.<k>`` if there are gaps in it.
+
+    Raises:
+        RecordingError: if the file does not follow the format.
+    """
+    with open_hdf5(path) as file:
+        step, stretches = _scan(_timeseries(file))
+        name = attribute(find_group(file, "emg2qwerty"), "session_name", str, path.stem)
+    rate = options.rate(_nominal_rate(step) if options.sample_rate is None else None)
+    titles = [name] if len(stretches) == 1 else [f"{name}.{k}" for k in range(len(stretches))]
+    return [
+        Entry(title, partial(_load, path, stretches, k, rate, options))
+        for k, title in enumerate(titles)
+    ]
+
+
+def _timeseries(file: Any) -> Any:
+    dataset = find_dataset(file, _TIMESERIES, kinds="V", ndim=1)
+    fields = dataset.dtype.fields or {}
+    shapes = [fields[field][0].shape for field in (*_BANDS, "time") if field in fields]
+    if [len(shape) for shape in shapes] != [1, 1, 0]:
+        raise RecordingError(
+            f"{_TIMESERIES!r} has rows of {dataset.dtype}: expected emg_left and emg_right "
+            "(16 numbers each) and time"
+        )
+    if len(dataset) == 0:
+        raise RecordingError(f"{_TIMESERIES!r} holds no samples")
+    return dataset
+
+
+def _scan(dataset: Any) -> tuple[float, list[_Stretch]]:
+    """The typical step of the time stamps, and the stretches between leaps of the clock."""
+    steps: list[float] = []
+    leaps: list[int] = [0]
+    known: dict[int, float] = {}
+    for start in range(0, len(dataset), _ROWS_AT_ONCE):
+        first = max(0, start - 1)  # each block begins with the last row of the one before
+        times = dataset.fields("time")[first : start + _ROWS_AT_ONCE].astype(np.float64)
+        if not np.isfinite(times).all():
+            raise RecordingError("has time stamps that are not finite: repair the field 'time'")
+        step = np.diff(times) if len(times) > 1 else np.array([1 / NOMINAL_RATE])
+        steps.append(float(np.median(step)))
+        leap = np.flatnonzero(np.abs(step) > max(MAX_GAP, 1.5 * steps[-1])) + 1
+        leaps += (first + leap).tolist()
+        rows = np.unique([*range(0, len(times), _ANCHOR_ROWS), *leap - 1, *leap, len(times) - 1])
+        known.update(zip((first + rows).tolist(), times[rows].tolist(), strict=True))
+    anchors, stamps = np.array(list(known)), np.array(list(known.values()))
+    stretches = []
+    for start, stop in pairwise([*leaps, len(dataset)]):
+        here = slice(*np.searchsorted(anchors, [start, stop]))
+        # Jitter may turn single stamps back; the clock itself never runs backwards.
+        rising = np.maximum.accumulate(stamps[here])
+        stretches.append(_Stretch(start, stop, anchors[here], rising))
+    return float(np.median(steps)), stretches
+
+
+def _nominal_rate(step: float) -> float:
+    """2000 Hz, unless the typical step of the time stamps differs by more than 1 %."""
+    if step <= 0:
+        raise RecordingError("has time stamps that do not rise: pass sample_rate=, in Hz")
+    # Unix seconds in float64 come in steps of 0.24 µs: finer than whole hertz means nothing.
+    return NOMINAL_RATE if abs(step * NOMINAL_RATE - 1) <= 0.01 else float(round(1 / step))
+
+
+def _load(
+    path: Path, stretches: list[_Stretch], index: int, rate: float, options: Options
+) -> Recording:
+    stretch = stretches[index]
+    with open_hdf5(path) as file:
+        dataset, group = _timeseries(file), find_group(file, "emg2qwerty")
+        electrodes = sum(dataset.dtype[band].shape[0] for band in _BANDS)
+        happened = [*_keys(group), *_prompts(group)]
+        return Recording(
+            SessionSignal(path, stretch.start, (electrodes, stretch.stop - stretch.start)),
+            rate,
+            montage=options.montage or "emg2qwerty",
+            unit=options.unit or "uV",
+            start_time=float(stretch.times[0]),
+            events=[
+                replace(
+                    event,
+                    start=stretch.seconds(event.start, rate),
+                    end=stretch.seconds(event.end, rate),
+                )
+                for event in sorted(happened, key=lambda event: event.start)
+                if stretch.holds(event)
+            ],
+            metadata={
+                "dataset": "emg2qwerty",
+                "subject": attribute(group, "user", str, ""),
+                "session": attribute(group, "session_name", str, path.stem),
+                "condition": attribute(group, "condition", str, ""),
+                "licence": "CC BY-NC-SA 4.0",
+                "source_unit": "uV",
+                "bits": 12,
+                "dropped_events": sum(
+                    not any(other.holds(event) for other in stretches) for event in happened
+                ),
+            },
+        )
+
+
+def _keys(group: Any) -> Iterator[Event]:
+    """Key presses, in unix seconds."""
+    for item in _listed(group, "keystrokes"):
+        yield _event(item, str(item.get("key")), "key")
+
+
+def _prompts(group: Any) -> Iterator[Event]:
+    """What people were asked to type or do, in unix seconds."""
+    for item in _listed(group, "prompts"):
+        text = (item.get("payload") or {}).get("text")
+        yield _event(item, str(item.get("name") if text is None else text), "prompt")
+
+
+def _event(item: dict[str, Any], label: str, kind: str) -> Event:
+    start = item.get("start")
+    end = item.get("end")
+    try:
+        begin = float("nan" if start is None else start)  # falls into no stretch: dropped
+        return Event(begin, max(begin, float(begin if end is None else end)), label, kind=kind)
+    except (TypeError, ValueError) as error:
+        raise RecordingError(f"has a {kind} at {start!r} to {end!r}: expected seconds") from error
+
+
+def _listed(group: Any, name: str) -> list[dict[str, Any]]:
+    text = attribute(group, name, str, "[]")
+    try:
+        items = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise RecordingError(f"attribute {name!r} is not JSON ({error}): it is damaged") from error
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise RecordingError(f"attribute {name!r} is not a JSON list of objects")
+    return items

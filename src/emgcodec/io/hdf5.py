@@ -1,0 +1,100 @@
+"""Careful access to HDF5 files: nothing outside the file is ever followed or opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from emgcodec.recording import RecordingError
+
+Scalar = TypeVar("Scalar", str, int, float, bool)
+
+
+@contextmanager
+def open_hdf5(path: Path) -> Iterator[Any]:
+    """The file's root group, open for reading.
+
+    Raises:
+        RecordingError: if h5py is missing or the file is damaged.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise RecordingError("reading HDF5 files needs h5py: pip install 'emgcodec[io]'") from error
+    try:
+        # Folders that cannot be written, and network disks, often refuse locks.
+        with h5py.File(path, "r", locking="best-effort") as file:
+            yield file
+    except (OSError, KeyError, RuntimeError) as error:
+        raise RecordingError(
+            f"cannot be read as HDF5, it is truncated or damaged ({error}): fetch the file again"
+        ) from error
+
+
+def find_group(root: Any, path: str) -> Any:
+    """The group at `path` below `root`, through hard links only.
+
+    Raises:
+        RecordingError: if there is none, or it is kept in another place or file.
+    """
+    import h5py
+
+    node = root
+    for name in path.split("/"):
+        link = node.get(name, getlink=True) if isinstance(node, h5py.Group) else None
+        if link is None:
+            raise RecordingError(f"has no {path!r}, which its format demands")
+        if not isinstance(link, h5py.HardLink):
+            raise RecordingError(
+                f"{path!r} is a {type(link).__name__}: links are not followed; "
+                "copy the data into the file (h5copy -f ext)"
+            )
+        node = node[name]
+    return node
+
+
+def find_dataset(root: Any, path: str, *, kinds: str, ndim: int) -> Any:
+    """The dataset at `path` below `root`, through hard links only.
+
+    Args:
+        root: File or group.
+        path: Names joined by slashes.
+        kinds: NumPy kinds that its dtype may have, for example ``iuf`` for real numbers.
+        ndim: Number of axes it must have.
+
+    Raises:
+        RecordingError: if there is none, it is another sort of array, or kept elsewhere.
+    """
+    import h5py
+
+    node = find_group(root, path)
+    if not isinstance(node, h5py.Dataset):
+        raise RecordingError(f"{path!r} is a group where its format demands a dataset")
+    if node.is_virtual or node.external:
+        raise RecordingError(
+            f"{path!r} keeps its data in another file: copy the data into this one (h5repack)"
+        )
+    if node.dtype.kind not in kinds or node.ndim != ndim:
+        raise RecordingError(
+            f"{path!r} is {node.dtype} with shape {node.shape}, which its format does not allow"
+        )
+    return node
+
+
+def attribute(node: Any, name: str, kind: type[Scalar], default: Scalar | None = None) -> Scalar:
+    """An attribute as a plain Python value.
+
+    Raises:
+        RecordingError: if it is of another kind, or absent and there is no `default`.
+    """
+    value = node.attrs.get(name, default)
+    if value is None:
+        raise RecordingError(f"{node.name!r} has no attribute {name!r}")
+    try:
+        return kind(value.decode() if isinstance(value, bytes) else value)
+    except (TypeError, ValueError) as error:
+        raise RecordingError(
+            f"{node.name!r} has {name}={value!r}: expected {kind.__name__}"
+        ) from error

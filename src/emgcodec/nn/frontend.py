@@ -1,0 +1,318 @@
+"""From samples to one vector a frame: three frontends with one interface.
+
+``forward(x, valid, positions, frames, state)`` takes (B, C, T * hop) finite samples, (B, C, T)
+validity of each electrode in each frame, (B, C, 4) positions and (B,) frames so far, and gives
+(B, T, D) features, (B, T) whether any electrode was valid, and the next state. ``measure`` is its
+first half, what the causal norm learns from, and ``moments`` the sums behind that.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from emgcodec.config import (
+    CodecConfig,
+    ConvConfig,
+    ElectrodeSetConfig,
+    LogSpectrogramConfig,
+)
+from emgcodec.nn.normalize import CausalNorm, State
+from emgcodec.nn.positions import NUM_POSITION_FEATURES, position_features
+
+POWER_FLOOR = 1e-6
+"""Added to power (µV squared) before the logarithm."""
+
+
+class Windows(nn.Module):
+    """Overlapping windows that end with each frame, and which of them are wholly valid."""
+
+    def __init__(self, window: int, hop: int) -> None:
+        super().__init__()
+        self.window, self.hop = window, hop
+
+    def init_state(self, batch_size: int, num_electrodes: int, device: torch.device) -> State:
+        """The last samples, and the validity of the frames they belong to."""
+        past = self.window - self.hop
+        shape = (batch_size, num_electrodes)
+        return {
+            "samples": torch.zeros(*shape, past, device=device),
+            "valid": torch.ones(*shape, past // self.hop, dtype=torch.bool, device=device),
+        }
+
+    def forward(
+        self, x: Tensor, valid: Tensor, frames: Tensor, state: State
+    ) -> tuple[Tensor, Tensor, State]:
+        """(B, C, T * hop) to a view (B, C, T, window), validity (B, C, T) and the next state."""
+        past = self.window - self.hop
+        # Before its first sample a stream is held at it: no step where there is an offset.
+        held = x[..., :1].expand(-1, -1, past)
+        history = torch.where((frames == 0)[:, None, None], held, state["samples"])
+        x = torch.cat([history, x], dim=-1)
+        valid = torch.cat([state["valid"], valid], dim=-1)
+        following = {"samples": x[..., -past:], "valid": valid[..., -(past // self.hop) :]}
+        whole = valid.unfold(-1, self.window // self.hop, 1).all(dim=-1)
+        return x.unfold(-1, self.window, self.hop), whole, following
+
+
+class Spectrum(nn.Module):
+    """Power spectrum of windows, each without its mean; sums to the window's variance."""
+
+    basis: Tensor
+
+    def __init__(self, window: int, bins: slice) -> None:
+        super().__init__()
+        time = torch.arange(window, dtype=torch.float64)
+        hann = 0.5 - 0.5 * torch.cos(2 * math.pi * time / window)
+        bin_ = torch.arange(window // 2 + 1, dtype=torch.float64)[bins]
+        angle = 2 * math.pi * torch.outer(time, bin_) / window
+        # Two-sided power, but for the first and last bin: the sum is the mean square.
+        gain = torch.where((bin_ == 0) | (bin_ == window // 2), 1.0, 2.0)
+        scale = torch.sqrt(gain / (window * hann.square().sum()))
+        taper = hann[:, None] * scale
+        basis = torch.cat([taper * torch.cos(angle), taper * torch.sin(angle)], dim=1)
+        self.register_buffer("basis", basis.float(), persistent=False)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """(..., window) to power (..., bins)."""
+        parts = (windows - windows.mean(dim=-1, keepdim=True)) @ self.basis
+        real, imaginary = parts.chunk(2, dim=-1)
+        return torch.addcmul(imaginary.square(), real, real)
+
+
+class LogSpectrogram(nn.Module):
+    """Log spectrogram, causal norm, and an MLP for each band averaged over electrode rolls.
+
+    The published system (Sivakumar et al., 2024) normalises over the batch; here it is causal.
+    """
+
+    domain: Literal["log_power", "amplitude"] = "log_power"
+
+    def __init__(self, config: CodecConfig, part: LogSpectrogramConfig) -> None:
+        super().__init__()
+        assert config.montage is not None
+        self.rolls = part.rolls
+        self.num_bands = 1 + max(e.band for e in config.montage.electrodes)
+        self.per_band = len(config.montage) // self.num_bands
+        self.num_features = part.window // 2 + 1
+        self.dim = self.num_bands * part.mlp_dim
+        self.receptive_field = part.window
+        self.windows = Windows(part.window, config.hop_length)
+        self.spectrum = Spectrum(part.window, slice(None))
+        self.norm = CausalNorm(
+            config.normalization, self.num_features, config.frame_rate, self.domain
+        )
+        size = self.per_band * self.num_features
+        self.mlps = nn.ModuleList(nn.Linear(size, part.mlp_dim) for _ in range(self.num_bands))
+
+    def init_state(
+        self,
+        batch_size: int,
+        num_electrodes: int,
+        prior: tuple[Tensor, Tensor, Tensor] | None,
+        device: torch.device,
+    ) -> State:
+        """See `nn`."""
+        windows = self.windows.init_state(batch_size, num_electrodes, device)
+        return windows | self.norm.init_state(batch_size, num_electrodes, prior, device)
+
+    def measure(
+        self, x: Tensor, valid: Tensor, frames: Tensor, state: State
+    ) -> tuple[Tensor, Tensor, State]:
+        """Log power (B, T, C, F), validity (B, T, C) and the next state of the windows."""
+        windows, valid, following = self.windows(x, valid, frames, state)
+        level = torch.log10(self.spectrum(windows.transpose(1, 2)) + POWER_FLOOR)
+        return level, valid.transpose(1, 2), following
+
+    @staticmethod
+    def moments(level: Tensor) -> tuple[Tensor, Tensor]:
+        """The log power and its square."""
+        return level, level.square()
+
+    def forward(
+        self, x: Tensor, valid: Tensor, positions: Tensor, frames: Tensor, state: State
+    ) -> tuple[Tensor, Tensor, State]:
+        """See the module's docstring; D is mlp_dim for each band."""
+        level, valid, following = self.measure(x, valid, frames, state)
+        mean, rstd, statistics = self.norm(*self.moments(level), valid, frames, state)
+        normal = (level - mean) * (rstd * valid[..., None])
+        bands = normal.unflatten(2, (self.num_bands, self.per_band)).flatten(3)
+        features = [self._mlp(mlp, bands[:, :, i]) for i, mlp in enumerate(self.mlps)]
+        return torch.cat(features, dim=-1), valid.any(dim=-1), following | statistics
+
+    def _mlp(self, mlp: nn.Module, x: Tensor) -> Tensor:
+        assert isinstance(mlp, nn.Linear)
+        # Rolling the weights instead of the signal makes it one matrix product.
+        weight = mlp.weight.unflatten(1, (self.per_band, self.num_features))
+        rolled = torch.cat([weight.roll(-roll, dims=1) for roll in self.rolls]).flatten(1)
+        bias = mlp.bias.repeat(len(self.rolls))
+        out = F.relu(F.linear(x, rolled, bias))
+        mean: Tensor = out.unflatten(-1, (len(self.rolls), -1)).mean(dim=-2)
+        return mean
+
+
+class Conv(nn.Module):
+    """Strided convolutions on raw samples (Mehlman et al., 2025).
+
+    Their instance norm over time behind the first layer becomes a causal one before it.
+    """
+
+    domain: Literal["log_power", "amplitude"] = "amplitude"
+    num_features = 1
+
+    def __init__(self, config: CodecConfig, part: ConvConfig) -> None:
+        super().__init__()
+        assert config.montage is not None
+        self.hop = config.hop_length
+        self.norm = CausalNorm(config.normalization, 1, config.frame_rate, self.domain)
+        inputs = (len(config.montage), *part.dims)
+        self.layers = nn.ModuleList(
+            nn.Conv1d(inputs[i], inputs[i + 1], kernel, stride, bias=False)
+            for i, (kernel, stride) in enumerate(zip(part.kernels, part.strides, strict=True))
+        )
+        self.out_norm = nn.LayerNorm(part.dims[-1])
+        dim = config.encoder.dim if config.encoder.kind == "transformer" else part.dims[-1]
+        self.project = nn.Linear(part.dims[-1], dim)
+        self.dim = dim
+        field, hop = 1, 1
+        for kernel, stride in zip(part.kernels, part.strides, strict=True):
+            field, hop = field + (kernel - 1) * hop, hop * stride
+        self.receptive_field = max(field, hop)
+
+    def init_state(
+        self,
+        batch_size: int,
+        num_electrodes: int,
+        prior: tuple[Tensor, Tensor, Tensor] | None,
+        device: torch.device,
+    ) -> State:
+        """See `nn`."""
+        state = self.norm.init_state(batch_size, num_electrodes, prior, device)
+        for i, layer in enumerate(self.layers):
+            assert isinstance(layer, nn.Conv1d)
+            past = max(layer.kernel_size[0] - layer.stride[0], 0)
+            state[f"conv{i}"] = torch.zeros(batch_size, layer.in_channels, past, device=device)
+        return state
+
+    def measure(
+        self, x: Tensor, valid: Tensor, frames: Tensor, state: State
+    ) -> tuple[Tensor, Tensor, State]:
+        """Samples (B, T, C, hop) and validity (B, T, C); there is no state to carry."""
+        return x.unflatten(-1, (-1, self.hop)).transpose(1, 2), valid.transpose(1, 2), {}
+
+    @staticmethod
+    def moments(samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and mean square of each frame, (B, T, C, 1)."""
+        wide = samples.double()  # offsets of thousands beside signals of tens
+        return wide.mean(dim=-1, keepdim=True), wide.square().mean(dim=-1, keepdim=True)
+
+    def forward(
+        self, x: Tensor, valid: Tensor, positions: Tensor, frames: Tensor, state: State
+    ) -> tuple[Tensor, Tensor, State]:
+        """See the module's docstring."""
+        samples, valid, _ = self.measure(x, valid, frames, state)
+        mean, rstd, following = self.norm(*self.moments(samples), valid, frames, state)
+        normal = (samples - mean) * (rstd * valid[..., None])
+        h = normal.transpose(1, 2).flatten(2)
+        for i, layer in enumerate(self.layers):
+            assert isinstance(layer, nn.Conv1d)
+            kernel, stride = layer.kernel_size[0], layer.stride[0]
+            h = torch.cat([state[f"conv{i}"], h], dim=-1)
+            following[f"conv{i}"] = h[..., h.shape[-1] - max(kernel - stride, 0) :]
+            # Each output ends with its stride; a kernel shorter than that skips the first samples.
+            h = F.gelu(layer(h[..., max(stride - kernel, 0) :]))
+        features: Tensor = self.project(self.out_norm(h.transpose(1, 2)))
+        return features, valid.any(dim=-1), following
+
+
+class ElectrodeSet(nn.Module):
+    """Any electrodes at any positions: shared MLP on each spectrum, attention over the set."""
+
+    domain: Literal["log_power", "amplitude"] = "log_power"
+    pool: Tensor
+
+    def __init__(self, config: CodecConfig, part: ElectrodeSetConfig) -> None:
+        super().__init__()
+        assert config.encoder.kind == "transformer"
+        self.num_features = part.num_bands
+        self.dynamic_range = part.dynamic_range
+        self.heads, self.queries = part.heads, part.queries
+        self.dim = config.encoder.dim
+        self.receptive_field = part.window
+        edges = part.band_edges
+        self.windows = Windows(part.window, config.hop_length)
+        self.spectrum = Spectrum(part.window, slice(edges[0], edges[-1]))
+        bin_ = torch.arange(edges[0], edges[-1])[:, None]
+        pool = (bin_ >= torch.tensor(edges[:-1])) & (bin_ < torch.tensor(edges[1:]))
+        self.register_buffer("pool", pool.float(), persistent=False)
+        self.norm = CausalNorm(config.normalization, part.num_bands, config.frame_rate, self.domain)
+        self.spectral = nn.Linear(part.num_bands, part.width)
+        self.position = nn.Linear(NUM_POSITION_FEATURES, part.width, bias=False)
+        self.mix = nn.Linear(part.width, part.width)
+        self.score = nn.Linear(part.width, part.heads * part.queries)
+        self.value = nn.Linear(part.width, part.width)
+        self.project = nn.Linear(part.width * part.queries, self.dim)
+
+    def init_state(
+        self,
+        batch_size: int,
+        num_electrodes: int,
+        prior: tuple[Tensor, Tensor, Tensor] | None,
+        device: torch.device,
+    ) -> State:
+        """See `nn`."""
+        windows = self.windows.init_state(batch_size, num_electrodes, device)
+        return windows | self.norm.init_state(batch_size, num_electrodes, prior, device)
+
+    def measure(
+        self, x: Tensor, valid: Tensor, frames: Tensor, state: State
+    ) -> tuple[Tensor, Tensor, State]:
+        """Log power of each band (B, T, C, F), validity (B, T, C), next state of the windows."""
+        windows, valid, following = self.windows(x, valid, frames, state)
+        level = torch.log10(self.spectrum(windows.transpose(1, 2)) @ self.pool + POWER_FLOOR)
+        # A window without any change is a lead that has come off, not a quiet muscle.
+        alive = (level > math.log10(2 * POWER_FLOOR)).any(dim=-1)
+        return level, valid.transpose(1, 2) & alive, following
+
+    @staticmethod
+    def moments(level: Tensor) -> tuple[Tensor, Tensor]:
+        """The log power and its square."""
+        return level, level.square()
+
+    def forward(
+        self, x: Tensor, valid: Tensor, positions: Tensor, frames: Tensor, state: State
+    ) -> tuple[Tensor, Tensor, State]:
+        """See the module's docstring."""
+        level, valid, following = self.measure(x, valid, frames, state)
+        mean, rstd, statistics = self.norm(*self.moments(level), valid, frames, state)
+        deepest = mean.amax(dim=-1, keepdim=True) - self.dynamic_range
+        normal = (torch.maximum(level, deepest) - torch.maximum(mean, deepest)) * rstd
+        h = self.spectral(normal) + self.position(position_features(positions))[:, None]
+        h = F.gelu(self.mix(F.gelu(h)))
+        pooled = self._attend(h, valid)
+        return self.project(pooled), valid.any(dim=-1), following | statistics
+
+    def _attend(self, h: Tensor, valid: Tensor) -> Tensor:
+        """(B, T, C, W) and (B, T, C) to (B, T, queries * W); the queries are constants."""
+        # Large but finite: a frame without any electrode gives zeros, not NaN.
+        score = self.score(h).masked_fill(~valid[..., None], -1e4)
+        weight = torch.softmax(score, dim=2) * valid[..., None]
+        weight = weight.unflatten(-1, (self.heads, self.queries)).permute(0, 1, 3, 4, 2)
+        value = self.value(h).unflatten(-1, (self.heads, -1)).transpose(2, 3)
+        pooled: Tensor = (weight @ value).transpose(2, 3).flatten(2)
+        return pooled
+
+
+Frontend = LogSpectrogram | Conv | ElectrodeSet
+
+FRONTENDS = {"log_spectrogram": LogSpectrogram, "conv": Conv, "electrode_set": ElectrodeSet}
+
+
+def build_frontend(config: CodecConfig) -> Frontend:
+    """The frontend that `config.frontend.kind` names."""
+    part: Frontend = FRONTENDS[config.frontend.kind](config, config.frontend)
+    return part

@@ -1,0 +1,318 @@
+"""The network: frontend, encoder, quantizer, decoder and heads, and the steps that run them.
+
+A whole recording is the step over blocks of frames; a stream is the same step over smaller ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from emgcodec.calibration import Calibration, CalibrationError
+from emgcodec.config import CodecConfig, SignalHeadConfig
+from emgcodec.montage import Montage, MontageError
+from emgcodec.nn.encoder import build_encoder
+from emgcodec.nn.frontend import ElectrodeSet, build_frontend
+from emgcodec.nn.heads import LabelHead, NoiseShaper, SignalHead
+from emgcodec.nn.normalize import State
+from emgcodec.nn.quantizer import Quantizer
+from emgcodec.signal import HUGE
+
+BLOCK_FRAMES = 256
+
+Montages = Montage | Sequence[Montage]
+Calibrations = Calibration | Sequence[Calibration | None] | None
+
+
+@dataclass
+class CodecOutput:
+    """What `Codec.forward` gives in training.
+
+    Attributes:
+        latents: (B, D, T) before the quantizer.
+        quantized: (B, D, T) behind it; the latents themselves where there is none.
+        codes: (B, K, T) int64, -1 where there is no frame; K is 0 without a quantizer.
+        valid: (B, T) frames with a signal.
+        heads: Output of each head: scores (B, T, V), spectrum (B, T, C, F).
+        losses: Terms that need no labels: ``commitment``, ``reconstruction``.
+        stats: Codebook usage.
+    """
+
+    latents: Tensor
+    quantized: Tensor
+    codes: Tensor
+    valid: Tensor
+    heads: dict[str, Tensor]
+    losses: dict[str, Tensor]
+    stats: dict[str, float] = field(default_factory=dict)
+
+
+class Network(nn.Module):
+    """All parts that a `CodecConfig` names."""
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        split, last = config.quantizer.after_block, config.encoder.blocks
+        self.frontend = build_frontend(config)
+        dim = self.frontend.dim
+        self.encoder = build_encoder(config, dim, 0, split)
+        self.quantizer = (
+            None if config.quantizer.kind == "none" else Quantizer(config.quantizer, dim)
+        )
+        self.decoder = build_encoder(config, dim, split, last)
+        self.head = nn.ModuleDict()
+        self.shaper: NoiseShaper | None = None
+        for name, part in config.heads.items():
+            if isinstance(part, SignalHeadConfig):
+                self.head[name] = SignalHead(config, part, dim)
+                self.shaper = NoiseShaper(config)
+            else:
+                self.head[name] = LabelHead(part, dim)
+
+    @property
+    def features(self) -> str:
+        """Which features a `Calibration` must hold to fit this network."""
+        part = self.config.frontend
+        if isinstance(self.frontend, ElectrodeSet):
+            return f"bands-{self.config.sample_rate}-{part.window}-{self.frontend.num_features}"  # type: ignore[union-attr]
+        return f"{part.kind}-{self.config.sample_rate}-{self.config.hop_length}"
+
+    def init_state(
+        self, batch_size: int, montage: Montages, calibration: Calibrations = None
+    ) -> State:
+        """State before the first frame of each stream.
+
+        Args:
+            batch_size: Streams that run side by side.
+            montage: Of all, or one for each; smaller ones are padded with masked electrodes.
+            calibration: Of all, or one or None for each.
+
+        Returns:
+            Tensors by name, batch first; `encode_step` takes and gives it.
+
+        Raises:
+            MontageError: if a fixed-montage codec is given another montage.
+            CalibrationError: if a calibration is for other features or electrodes.
+        """
+        montages = [montage] * batch_size if isinstance(montage, Montage) else list(montage)
+        if len(montages) != batch_size:
+            raise MontageError(f"montage: {len(montages)} given for a batch of {batch_size}")
+        fixed = self.config.montage
+        if fixed is not None and any(m.electrodes != fixed.electrodes for m in montages):
+            raise MontageError(
+                f"codec {self.config.name!r} has the fixed montage {fixed.name!r}: bring the rows "
+                "into its order first, x[:, montage.order_for(codec.config.montage)]"
+            )
+        device = next(self.parameters()).device
+        width = max((len(m) for m in montages), default=1)
+        positions = torch.zeros(batch_size, width, 4)
+        mask = torch.zeros(batch_size, width, dtype=torch.bool)
+        for i, m in enumerate(montages):
+            positions[i, : len(m)] = torch.from_numpy(m.positions())
+            mask[i, : len(m)] = True
+        prior = self._prior(montages, calibration, width, device)
+        parts = {
+            "frontend": self.frontend.init_state(batch_size, width, prior, device),
+            "encoder": self.encoder.init_state(batch_size, device),
+        }
+        state = {
+            "frames": torch.zeros(batch_size, dtype=torch.long, device=device),
+            "positions": positions.to(device),
+            "mask": mask.to(device),
+        }
+        return state | _join(parts)
+
+    def _prior(
+        self, montages: list[Montage], calibration: Calibrations, width: int, device: torch.device
+    ) -> tuple[Tensor, Tensor, Tensor] | None:
+        if calibration is None:
+            return None
+        each = (
+            [calibration] * len(montages)
+            if isinstance(calibration, Calibration)
+            else list(calibration)
+        )
+        if len(each) != len(montages):
+            raise CalibrationError(f"calibration: {len(each)} given for a batch of {len(montages)}")
+        shape = (len(montages), width, self.frontend.num_features)
+        mean, std = torch.zeros(2, *shape, dtype=torch.float64)
+        frames = torch.zeros(shape[:2], dtype=torch.float64)
+        for i, (item, montage) in enumerate(zip(each, montages, strict=True)):
+            if item is None:
+                continue
+            if item.features != self.features:
+                raise CalibrationError(
+                    f"calibration is for features {item.features!r}, this codec's are "
+                    f"{self.features!r}: make one with codec.calibrate(...)"
+                )
+            fitted = item.for_montage(montage)
+            mean[i, : len(montage)] = torch.tensor(fitted.mean)
+            std[i, : len(montage)] = torch.tensor(fitted.std)
+            frames[i, : len(montage)] = torch.tensor(fitted.frames)
+        return mean.to(device), std.to(device), frames.to(device)
+
+    def latent_step(
+        self, x: Tensor, state: State, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, State]:
+        """Whole frames of signal to latents.
+
+        Args:
+            x: (B, C, T * hop_length) µV; non-finite samples mask their electrode and frame.
+            state: From `init_state` or the last step.
+            mask: (B, C) or (B, C, T) electrodes to use, beside the state's own mask.
+
+        Returns:
+            Latents (B, T, D), which frames had any signal (B, T), and the next state.
+        """
+        frames = state["frames"]
+        x, valid = self._clean(x, state, mask)
+        features, alive, frontend = self.frontend(
+            x, valid, state["positions"], frames, _part(state, "frontend")
+        )
+        latents, encoder = self.encoder(features, frames, _part(state, "encoder"))
+        following = {
+            "frames": frames + valid.shape[-1],
+            "positions": state["positions"],
+            "mask": state["mask"],
+        }
+        return latents, alive, following | _join({"frontend": frontend, "encoder": encoder})
+
+    def _clean(self, x: Tensor, state: State, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The samples with zeros where an electrode is not to be used, and validity (B, C, T)."""
+        samples = x.unflatten(-1, (-1, self.config.hop_length))
+        valid = (samples.abs() <= HUGE).all(dim=-1) & state["mask"][..., None]
+        if mask is not None:
+            valid = valid & (mask if mask.ndim == 3 else mask[..., None])
+        return torch.where(valid[..., None], samples, 0.0).flatten(-2), valid
+
+    def statistics_step(
+        self, x: Tensor, state: State, mask: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Sums that a `Calibration` is made of, (B, C, 2 F + 1): frames, features, squares."""
+        frames = state["frames"]
+        x, valid = self._clean(x, state, mask)
+        values, valid, following = self.frontend.measure(x, valid, frames, _part(state, "frontend"))
+        first, second = self.frontend.moments(values)
+        weight = valid.double()[..., None]
+        sums = torch.cat([weight, first * weight, second * weight], dim=-1).sum(dim=1)
+        return sums, state | _join({"frontend": following}) | {
+            "frames": frames + x.shape[-1] // self.config.hop_length
+        }
+
+    def init_decode_state(self, batch_size: int, num_electrodes: int = 0) -> State:
+        """State before the first code of each stream; electrodes count for waveforms only."""
+        device = next(self.parameters()).device
+        parts = {"decoder": self.decoder.init_state(batch_size, device)}
+        if self.shaper is not None and num_electrodes:
+            parts["shaper"] = self.shaper.init_state(batch_size, num_electrodes, device)
+        frames = torch.zeros(batch_size, dtype=torch.long, device=device)
+        return {"frames": frames} | _join(parts)
+
+    def decode_step(self, latents: Tensor, state: State) -> tuple[Tensor, State]:
+        """Quantized latents (B, T, D) to the vectors that heads read, and the next state."""
+        frames = state["frames"]
+        h, decoder = self.decoder(latents, frames, _part(state, "decoder"))
+        following = state | _join({"decoder": decoder})
+        following["frames"] = frames + latents.shape[1]
+        return h, following
+
+    def forward(
+        self,
+        x: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        montage: Montages,
+        mask: Tensor | None = None,
+        calibration: Calibrations = None,
+    ) -> CodecOutput:
+        """Training: every output and the losses that need no labels, with gradients.
+
+        Args:
+            x: (B, C, N) µV at the codec's rate.
+            lengths: (B,) samples of each item; all of N by default.
+            montage: Of all items, or one for each.
+            mask: (B, C) or (B, C, T) electrodes to use.
+            calibration: Of all items, or one or None for each.
+        """
+        hop = self.config.hop_length
+        time = -(-x.shape[-1] // hop)
+        lengths = torch.full((len(x),), x.shape[-1]) if lengths is None else lengths
+        x = hold_beyond(x, lengths, 0, time * hop)
+        state = self.init_state(len(x), montage, calibration)
+        latents, alive, _ = self.latent_step(x, state, mask)
+        count = -(-lengths.to(x.device) // hop)
+        valid = alive & (torch.arange(time, device=x.device) < count[:, None])
+        codes = latents.new_zeros((len(x), time, 0), dtype=torch.long)
+        quantized, losses, stats = latents, {}, {}
+        if self.quantizer is not None:
+            result = self.quantizer(latents, valid)
+            quantized, codes, stats = result.latents, result.codes, result.stats
+            losses["commitment"] = result.commitment
+        h, _ = self.decode_step(quantized, self.init_decode_state(len(x)))
+        heads: dict[str, Tensor] = {}
+        for name, head in self.head.items():
+            if isinstance(head, SignalHead):
+                heads[name] = head(h, state["positions"])
+                target, known = self._spectrum_target(x, state, valid, mask)
+                error = (heads[name] - target).square().mean(dim=-1)
+                losses["reconstruction"] = (error * known).sum() / known.sum().clamp(min=1)
+            else:
+                heads[name] = head(h)
+        transposed = latents.mT, quantized.mT, codes.mT
+        return CodecOutput(*transposed, valid, heads, losses, stats)
+
+    @torch.no_grad()
+    def _spectrum_target(
+        self, x: Tensor, state: State, valid: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Log10 band power relative to the electrode's mean power, (B, T, C, F), and validity."""
+        assert isinstance(self.frontend, ElectrodeSet)
+        x, genuine = self._clean(x, state, mask)
+        level, whole, _ = self.frontend.measure(
+            x, genuine, state["frames"], _part(state, "frontend")
+        )
+        known = (whole & valid[..., None]).float()
+        power = torch.pow(10.0, level).sum(dim=-1) * known
+        mean = power.sum(dim=1, keepdim=True) / known.sum(dim=1, keepdim=True).clamp(min=1)
+        relative = level - torch.log10(mean.clamp(min=1e-12))[..., None]
+        return relative.clamp(min=-6.0), known
+
+
+def hold_beyond(x: Tensor, lengths: Tensor, start: int, stop: int) -> Tensor:
+    """Samples start to stop of (B, C, N), each item held at its last sample beyond its length."""
+    if stop <= x.shape[-1] and (len(lengths) == 0 or stop <= int(lengths.min())):
+        return x[..., start:stop]
+    if x.shape[-1] == 0:
+        return x.new_zeros((*x.shape[:-1], stop - start))
+    last = (lengths.to(x.device) - 1).clamp(min=0)
+    index = torch.minimum(torch.arange(start, stop, device=x.device)[None], last[:, None])
+    return x.gather(-1, index[:, None].expand(-1, x.shape[1], -1))
+
+
+def _join(parts: dict[str, State]) -> State:
+    return {f"{name}.{key}": t for name, part in parts.items() for key, t in part.items()}
+
+
+def _part(state: State, name: str) -> State:
+    return {k[len(name) + 1 :]: t for k, t in state.items() if k.startswith(f"{name}.")}
+
+
+def parameter_counts(network: Network) -> dict[str, int]:
+    """Parameters by part: encoder (all before the codebooks), codebooks, decoder, heads."""
+
+    def count(*modules: nn.Module | None) -> int:
+        return sum(p.numel() for m in modules if m is not None for p in m.parameters())
+
+    quantizer = network.quantizer
+    inwards = quantizer.project_in if quantizer else None
+    outwards = quantizer.project_out if quantizer else None
+    return {
+        "encoder": count(network.frontend, network.encoder, inwards),
+        "codebooks": quantizer.codebooks.numel() if quantizer else 0,
+        "decoder": count(network.decoder, outwards),
+        "heads": count(network.head),
+    }

@@ -1,0 +1,144 @@
+"""Causal normalisation: running mean and deviation of every electrode and feature."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from emgcodec.config import NormalizationConfig
+
+State = dict[str, Tensor]
+
+UPDATE_FRAMES = 8
+
+
+class CausalNorm(nn.Module):
+    """Statistics from past frames, exponentially forgotten, in float64.
+
+    The first `UPDATE_FRAMES` frames of a stream use all frames so far, their own included; later
+    ones use what was known at the last multiple of `UPDATE_FRAMES`, counted from the stream's
+    start, so that a stream and a whole recording see the same numbers. The state is
+    C * (2 F + 1) doubles, twice.
+
+    An electrode with less than `prior_seconds` of memory borrows the rest from a prior: in the
+    log-power domain its neighbours' mean (so the pattern over the electrodes survives a cold
+    start) and a fixed deviation; in the amplitude domain its neighbours' variance.
+
+    Args:
+        config: Time constants.
+        num_features: F.
+        frame_rate: Frames a second.
+        domain: ``log_power`` or ``amplitude``.
+    """
+
+    def __init__(
+        self, config: NormalizationConfig, num_features: int, frame_rate: float, domain: str
+    ) -> None:
+        super().__init__()
+        self.num_features = num_features
+        self.domain = domain
+        self.log_decay = -1.0 / (config.time_constant * frame_rate)
+        self.full_weight = config.time_constant * frame_rate
+        self.prior_weight = config.prior_seconds * frame_rate
+        self.prior_variance = config.prior_std**2
+
+    def init_state(
+        self,
+        batch_size: int,
+        num_electrodes: int,
+        prior: tuple[Tensor, Tensor, Tensor] | None,
+        device: torch.device,
+    ) -> State:
+        """Fresh state; the prior is mean and deviation (B, C, F) and frames (B, C)."""
+        size = (batch_size, num_electrodes, 2 * self.num_features + 1)
+        state = {
+            "stats": torch.zeros(size, dtype=torch.float64, device=device),
+            "partial": torch.zeros(size, dtype=torch.float64, device=device),
+        }
+        if prior is not None:
+            mean, std, frames = prior
+            weight = frames.clamp(max=self.full_weight)[..., None]
+            second = std.square() + mean.square()
+            state["stats"] = torch.cat([weight, weight * mean, weight * second], dim=-1)
+        return state
+
+    def forward(
+        self, first: Tensor, second: Tensor, valid: Tensor, frames: Tensor, state: State
+    ) -> tuple[Tensor, Tensor, State]:
+        """Mean and reciprocal deviation for each frame.
+
+        Args:
+            first: (B, T, C, F) features of each frame (or their mean within it).
+            second: (B, T, C, F) their squares.
+            valid: (B, T, C) electrodes to learn from.
+            frames: (B,) frames of each stream before this call.
+            state: From `init_state` or the last call.
+
+        Returns:
+            Mean (B, T, C, F), reciprocal deviation (B, T, C, F), both float32, and the next state.
+        """
+        batch, time, electrodes, features = first.shape
+        segment, length = self._segments(frames, time)
+        rows = length.shape[1]
+
+        weight = valid.to(torch.float64)[..., None]
+        sample = torch.cat([weight, first * weight, second * weight], dim=-1)
+        sums = sample.new_zeros(batch, rows, electrodes, 2 * features + 1)
+        sums[:, 0] = state["partial"]
+        # Sequential adds, row by row: the same sums whatever the size of the blocks.
+        index = segment + rows * torch.arange(batch, device=segment.device)[:, None]
+        sums = (
+            sums.flatten(0, 1)
+            .index_add(0, index.flatten(), sample.flatten(0, 1))
+            .unflatten(0, (batch, rows))
+        )
+
+        # Statistics before each segment: a linear recurrence with constant decay, in closed form.
+        age = torch.cumsum(length, dim=1) - length
+        decay = torch.exp(self.log_decay * (age[:, :, None] - (age + length)[:, None, :]))
+        decay = decay.tril(-1)
+        carried = torch.exp(self.log_decay * age)
+        stats = torch.einsum("bji,bicf->bjcf", decay, sums)
+        stats = stats + carried[:, :, None, None] * state["stats"][:, None]
+
+        mean, rstd = self._moments(stats)
+        frame = frames[:, None] + torch.arange(time, device=frames.device)
+        known = segment + (frame < UPDATE_FRAMES)
+        last = self._segment_of(frames + time) - self._segment_of(frames)
+        items = torch.arange(batch, device=frames.device)
+        following = {"stats": stats[items, last], "partial": sums[items, last]}
+        pick = items[:, None]
+        return mean[pick, known], rstd[pick, known], following
+
+    @staticmethod
+    def _segment_of(frame: Tensor) -> Tensor:
+        """Frames 0 to 7 are segments of their own, later ones come in eights."""
+        eight = UPDATE_FRAMES
+        later = eight - 1 + torch.div(frame, eight, rounding_mode="floor")
+        return torch.where(frame < eight, frame, later)
+
+    def _segments(self, frames: Tensor, time: int) -> tuple[Tensor, Tensor]:
+        """Segment of each frame (B, T), from 0, and frames of each segment (B, rows)."""
+        start = self._segment_of(frames)[:, None]
+        frame = frames[:, None] + torch.arange(time, device=frames.device)
+        rows = min(time, UPDATE_FRAMES) + time // UPDATE_FRAMES + 2
+        segment = start + torch.arange(rows, device=frames.device)
+        length = torch.where(segment < UPDATE_FRAMES, 1, UPDATE_FRAMES).to(torch.float64)
+        return self._segment_of(frame) - start, length
+
+    def _moments(self, stats: Tensor) -> tuple[Tensor, Tensor]:
+        weight, first, second = stats.split([1, self.num_features, self.num_features], dim=-1)
+        borrowed = (self.prior_weight - weight).clamp(min=0)
+        own_mean = first / weight.clamp(min=1e-9)
+        own_scatter = (second - first * own_mean).clamp(min=0)
+        total = weight.sum(dim=-2, keepdim=True).clamp(min=1e-9)
+        if self.domain == "log_power":
+            shared_mean = first.sum(dim=-2, keepdim=True) / total
+            mean = (first + borrowed * shared_mean) / (weight + borrowed)
+            variance = (own_scatter + borrowed * self.prior_variance) / (weight + borrowed)
+        else:
+            shared = own_scatter.sum(dim=-2, keepdim=True) / total
+            mean = own_mean
+            variance = (own_scatter + borrowed * shared) / (weight + borrowed)
+        rstd = torch.rsqrt(variance + 1e-6)
+        return mean.float(), rstd.float()

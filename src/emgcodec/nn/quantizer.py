@@ -1,0 +1,244 @@
+"""Residual vector quantizer: our own lookup on one buffer; vqp's `ResidualVQ` only trains it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from emgcodec.config import QuantizerConfig
+
+_ROWS_AT_ONCE = 512  # scores of a block stay in the cache
+
+
+@dataclass
+class Quantized:
+    """What the quantizer gives in training.
+
+    Attributes:
+        latents: (B, T, D) quantized, with the gradient of the identity; zeros where invalid.
+        codes: (B, T, K) int64, -1 where invalid.
+        commitment: Weighted distance of the encoder's output to its codes.
+        stats: Perplexity and share of used codes at each level.
+    """
+
+    latents: Tensor
+    codes: Tensor
+    commitment: Tensor
+    stats: dict[str, float]
+
+
+class Quantizer(nn.Module):
+    """K codebooks of `size` codes, each on what the levels before it left over.
+
+    Works in `config.dim` dimensions behind linear projections (0: the encoder's own width, no
+    projections). Codebooks are float32 whatever the rest of the model is.
+
+    Args:
+        config: Levels, sizes and training rules.
+        dim: Width D of the latents.
+    """
+
+    codebooks: Tensor
+    half_norms: Tensor
+
+    def __init__(self, config: QuantizerConfig, dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.project_in: nn.Module = nn.Identity()
+        self.project_out: nn.Module = nn.Identity()
+        width = config.dim or dim
+        if config.kind != "none" and config.dim:
+            self.project_in, self.project_out = nn.Linear(dim, width), nn.Linear(width, dim)
+        generator = torch.Generator().manual_seed(0)
+        shape = (config.levels, config.size, width)
+        self.register_buffer("codebooks", torch.randn(shape, generator=generator))
+        self.register_buffer("half_norms", torch.empty(shape[:2]), persistent=False)
+        self.register_load_state_dict_post_hook(_refresh_loaded)  # type: ignore[no-untyped-call]
+        self._trainer: Any = None
+        self._refresh()
+
+    def _refresh(self) -> None:
+        self.half_norms = self.codebooks.square().sum(dim=-1) / 2
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Quantizer:
+        # Codes must not change with .half() or .bfloat16(): follow the device, not the dtype.
+        codebooks = self.codebooks
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.codebooks = codebooks.to(self.codebooks.device)
+        self._refresh()
+        return self
+
+    @torch.no_grad()
+    def set_codebooks(self, codebooks: Tensor) -> None:
+        """Replaces the codebooks, (K, size, width)."""
+        self.codebooks.copy_(codebooks)
+        self._refresh()
+
+    def lookup(self, vectors: Tensor, num_codebooks: int | None = None) -> Tensor:
+        """Nearest codes, level by level.
+
+        Args:
+            vectors: (M, width) in the codebooks' space.
+            num_codebooks: Levels to use; all by default.
+
+        Returns:
+            (M, K) int64.
+        """
+        levels = self.config.levels if num_codebooks is None else num_codebooks
+        codes = []
+        for residual in vectors.float().split(_ROWS_AT_ONCE):
+            indices: list[Tensor] = []
+            for level in range(levels):
+                if indices:
+                    residual = residual - self.codebooks[level - 1][indices[-1]]
+                # argmin of |c|^2 / 2 - r.c, the distance without its constant part
+                score = torch.addmm(
+                    self.half_norms[level], residual, self.codebooks[level].T, alpha=-1
+                )
+                indices.append(score.argmin(dim=1))
+            codes.append(torch.stack(indices, dim=1))
+        return torch.cat(codes) if codes else vectors.new_zeros((0, levels), dtype=torch.long)
+
+    def encode(self, latents: Tensor, valid: Tensor, num_codebooks: int | None = None) -> Tensor:
+        """(B, T, D) latents and (B, T) validity to (B, T, K) codes, -1 where invalid."""
+        vectors = self.project_in(latents).flatten(0, 1)
+        codes = self.lookup(vectors, num_codebooks).unflatten(0, latents.shape[:2])
+        return torch.where(valid[..., None], codes, -1)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """(B, T, K') codes to (B, T, D) latents; fewer levels give the partial sum, -1 zeros."""
+        known = codes >= 0
+        total = torch.zeros((), device=codes.device)
+        for level in range(codes.shape[-1]):
+            vectors = self.codebooks[level][codes[..., level].clamp(min=0)]
+            total = total + vectors * known[..., level, None]
+        latents: Tensor = self.project_out(total)
+        return latents * known.any(dim=-1)[..., None]
+
+    def forward(self, latents: Tensor, valid: Tensor) -> Quantized:
+        """Training: quantizes, moves the codebooks, and passes the gradient straight through.
+
+        Only valid and finite frames reach the codebooks.
+
+        Args:
+            latents: (B, T, D).
+            valid: (B, T).
+        """
+        vectors = self.project_in(latents).float()
+        usable = valid & vectors.isfinite().all(dim=-1)
+        rows = vectors[usable]
+        codes, parts = self._train_codebooks(rows.detach()) if self.training else self._look(rows)
+        kept = self._kept_levels(usable)
+        nearest = (parts * kept[..., None]).sum(dim=0)
+        passed = torch.zeros_like(vectors)
+        # One straight-through step for the whole stack: the encoder's gradient is the decoder's.
+        passed[usable] = rows + (nearest - rows).detach()
+        commitment = (rows - nearest.detach()).square().mean() if len(rows) else rows.sum()
+        decoded = self.project_out(passed.to(latents.dtype)) * usable[..., None]
+        all_codes = codes.new_full((*usable.shape, self.config.levels), -1)
+        all_codes[usable] = codes
+        return Quantized(
+            decoded, all_codes, self.config.commitment * commitment, self._usage(codes)
+        )
+
+    def _look(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        codes = self.lookup(rows)
+        parts = [self.codebooks[k][codes[:, k]] for k in range(self.config.levels)]
+        return codes, torch.stack(parts)
+
+    def _train_codebooks(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        if len(rows) == 0:
+            return self._look(rows)
+        if self._trainer is None:
+            # k-means on the first rows; moving averages take over from there.
+            self._trainer = build_trainer(self.config, rows.shape[1]).to(rows.device)
+            self._step_trainer(rows)
+        before = self.codebooks.clone()
+        codes = self._step_trainer(rows)
+        return codes, torch.stack([before[k][codes[:, k]] for k in range(self.config.levels)])
+
+    def _step_trainer(self, rows: Tensor) -> Tensor:
+        uniform = len(rows) / self.config.size
+        for layer in self._trainer.layers:
+            layer._codebook.threshold_ema_dead_code = self.config.dead_below * uniform
+            layer._codebook.reset_cluster_size = uniform
+        with torch.no_grad(), torch.autocast(rows.device.type, enabled=False):
+            _, codes, _ = self._trainer(rows[None])
+        self.set_codebooks(self._trainer.codebooks)
+        chosen: Tensor = codes[0]
+        return chosen
+
+    def _kept_levels(self, usable: Tensor) -> Tensor:
+        """(K, M) which levels each row keeps: all, or by chance the first few of its item."""
+        levels = self.config.levels
+        kept = torch.full(usable.shape[:1], levels, device=usable.device)
+        if self.training and self.config.level_dropout > 0 and levels > 1:
+            dropped = torch.rand(len(kept), device=kept.device) < self.config.level_dropout
+            fewer = torch.randint(1, levels, kept.shape, device=kept.device)
+            kept = torch.where(dropped, fewer, kept)
+        rows = kept[:, None].expand_as(usable)[usable]
+        return torch.arange(levels, device=rows.device)[:, None] < rows
+
+    def _usage(self, codes: Tensor) -> dict[str, float]:
+        stats = {}
+        for level in range(self.config.levels):
+            counts = torch.bincount(codes[:, level], minlength=self.config.size).float()
+            share = counts / counts.sum().clamp(min=1)
+            entropy = -(share * share.clamp(min=1e-12).log()).sum()
+            stats[f"perplexity_{level}"] = float(entropy.exp())
+            stats[f"used_{level}"] = float((counts > 0).float().mean())
+        return stats
+
+    def training_state(self) -> dict[str, Tensor]:
+        """The trainer's moving averages, to resume from; empty before the first training step."""
+        return {} if self._trainer is None else dict(self._trainer.state_dict())
+
+    def load_training_state(self, state: dict[str, Tensor]) -> None:
+        """Goes on from what `training_state` gave."""
+        self._trainer = None
+        if state:
+            width = self.codebooks.shape[-1]
+            self._trainer = build_trainer(self.config, width).to(self.codebooks.device)
+            self._trainer.load_state_dict(state)
+
+
+def _refresh_loaded(quantizer: Quantizer, _keys: Any) -> None:
+    quantizer._refresh()
+
+
+def build_trainer(config: QuantizerConfig, width: int) -> Any:
+    """The library's `ResidualVQ` with every argument that changes numbers pinned.
+
+    Moving-average codebooks (van den Oord et al., 2017) in a residual stack (Zeghidour et al.,
+    2021). Build it after the process group, if there is one: only then are codebooks shared.
+    """
+    from torch import distributed
+    from vector_quantize_pytorch import ResidualVQ
+
+    trainer = ResidualVQ(
+        dim=width,
+        num_quantizers=config.levels,
+        codebook_size=config.size,
+        codebook_dim=width,
+        shared_codebook=False,
+        quantize_dropout=False,
+        kmeans_init=True,
+        kmeans_iters=50,
+        sync_kmeans=True,
+        decay=config.decay,
+        eps=1e-5,
+        threshold_ema_dead_code=1.0,
+        commitment_weight=0.0,
+        rotation_trick=False,
+        quant_grad_frac=1.0,
+        use_cosine_sim=False,
+        stochastic_sample_codes=False,
+        ema_update=True,
+        learnable_codebook=False,
+        sync_codebook=distributed.is_available() and distributed.is_initialized(),
+    )
+    trainer.train()
+    return trainer

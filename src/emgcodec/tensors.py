@@ -1,0 +1,434 @@
+"""The tensor half of `Codec`: signals to codes and back, for anything that is already a tensor."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+from emgcodec.config import LabelHeadConfig
+from emgcodec.hub import stored_dtype
+from emgcodec.montage import MAX_ELECTRODES, Montage, MontageError, resolve_montage
+from emgcodec.nn.heads import LabelHead, SignalHead
+from emgcodec.nn.network import (
+    BLOCK_FRAMES,
+    Calibrations,
+    Montages,
+    Network,
+    hold_beyond,
+    parameter_counts,
+)
+from emgcodec.nn.normalize import State
+from emgcodec.nn.quantizer import Quantizer
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+_C = TypeVar("_C", bound="TensorCodec")
+
+
+class CodecError(ValueError):
+    """A tensor, head or option that this codec cannot work with."""
+
+
+def inference(
+    method: Callable[Concatenate[_C, _P], _R],
+) -> Callable[Concatenate[_C, _P], _R]:
+    """Runs a method without gradients and in eval mode, whatever mode the codec is in."""
+
+    @functools.wraps(method)
+    def run(self: _C, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        training = self.training
+        if training:
+            self.eval()
+        try:
+            with torch.no_grad():
+                return method(self, *args, **kwargs)
+        finally:
+            if training:
+                self.train()
+
+    return run
+
+
+class TensorCodec(Network):
+    """A network with the tensor methods of `Codec`, and what can be asked about it."""
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz, inside the codec."""
+        return self.config.sample_rate
+
+    @property
+    def hop_length(self) -> int:
+        """Samples of one frame."""
+        return self.config.hop_length
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames a second."""
+        return self.config.frame_rate
+
+    @property
+    def num_codebooks(self) -> int:
+        """Levels K; 0 without a quantizer."""
+        return self.config.quantizer.levels
+
+    @property
+    def codebook_size(self) -> int:
+        """Codes of each level."""
+        return self.config.quantizer.size if self.quantizer is not None else 0
+
+    @property
+    def bits_per_frame(self) -> int:
+        """Bits of one frame's codes."""
+        return self.num_codebooks * max(self.codebook_size - 1, 0).bit_length()
+
+    @property
+    def receptive_field(self) -> int:
+        """Samples that can change a frame's codes, beside the normalisation's slow statistics."""
+        past = self.encoder.receptive_field * self.hop_length
+        return self.frontend.receptive_field + past
+
+    @property
+    def lookahead(self) -> int:
+        """Samples after a frame's end that its codes need: none at the codec's own rate.
+
+        Resampling a foreign rate needs `emgcodec.signal.resampling_lookahead` seconds.
+        """
+        return 0
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Names of the heads."""
+        return tuple(self.config.heads)
+
+    def labels(self, head: str) -> tuple[str, ...]:
+        """Class names of a head, without the blank of a text head."""
+        part = self.config.heads.get(head)
+        if not isinstance(part, LabelHeadConfig):
+            raise CodecError(f"head {head!r} has no labels: {self._known_heads()}")
+        return part.labels
+
+    def num_parameters(self, part: str | None = None) -> int:
+        """Parameters of a part, or of all.
+
+        Args:
+            part: ``encoder`` (all before the quantizer), ``codebooks``, ``decoder`` or ``heads``.
+        """
+        counts = parameter_counts(self)
+        if part is not None and part not in counts:
+            raise CodecError(f"part={part!r} is unknown: choose from {list(counts)}")
+        return sum(counts.values()) if part is None else counts[part]
+
+    @property
+    def vocab_id(self) -> str:
+        """Hash of codebooks, levels, size and frame rate: what the codes mean."""
+        return self._ids()[0]
+
+    @property
+    def codec_id(self) -> str:
+        """Name and hash of the config and all tensors as stored: which codec made the codes."""
+        return self._ids()[1]
+
+    def _ids(self) -> tuple[str, str]:
+        tensors = self.state_dict()
+        state = tuple((t.data_ptr(), t._version) for t in tensors.values())
+        cached: tuple[Any, tuple[str, str]] | None = getattr(self, "_cached_ids", None)
+        if cached is not None and cached[0] == state:
+            return cached[1]
+        facts = [self.num_codebooks, self.codebook_size, self.sample_rate, self.hop_length]
+        vocab = hashlib.sha256(json.dumps(facts).encode())
+        whole = hashlib.sha256(json.dumps(self.config.to_dict(), sort_keys=True).encode())
+        for name, tensor in sorted(tensors.items()):
+            data = tensor.cpu().to(stored_dtype(name, self.config)).numpy().tobytes()
+            whole.update(name.encode() + data)
+            if name == "quantizer.codebooks":
+                vocab.update(data)
+        ids = vocab.hexdigest()[:12], f"{self.config.name}-{whole.hexdigest()[:12]}"
+        self._cached_ids = (state, ids)
+        return ids
+
+    @inference
+    def encode_step(
+        self, x: Tensor, state: State, mask: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Whole frames of signal to codes.
+
+        Args:
+            x: (B, C, T * hop_length) µV at the codec's rate.
+            state: From `init_state` or the last step; it is not changed.
+            mask: (B, C) or (B, C, T) electrodes to use.
+
+        Returns:
+            Codes (B, K, T) int64, -1 for frames without any electrode, and the next state.
+        """
+        latents, valid, following = self.latent_step(x, state, mask)
+        return self._require_quantizer().encode(latents, valid).mT, following
+
+    @inference
+    def encode(
+        self,
+        x: Tensor,
+        lengths: Tensor | Sequence[int] | None = None,
+        *,
+        montage: Montages | str | None = None,
+        mask: Tensor | None = None,
+        calibration: Calibrations = None,
+        num_codebooks: int | None = None,
+    ) -> Tensor:
+        """Signals to codes; the same whatever the batch and the padding.
+
+        Args:
+            x: (B, C, N) µV at the codec's rate.
+            lengths: (B,) samples of each item; what lies behind is padding.
+            montage: Of all items, or one each; an assumed ring by default.
+            mask: (B, C) or (B, C, T) bool, electrodes to use.
+            calibration: Of all items, or one or None each.
+            num_codebooks: Only the first few levels.
+
+        Returns:
+            (B, K, T) int64 with T = ceil(N / hop_length); -1 where an item has no frame, or a
+            frame no electrode.
+
+        Raises:
+            CodecError: if the tensor, lengths or number of levels cannot be.
+        """
+        quantizer = self._require_quantizer()
+        levels = self._check_levels(num_codebooks)
+        blocks = [
+            quantizer.encode(latents, valid, levels)
+            for latents, valid in self._latent_blocks(x, lengths, montage, mask, calibration)
+        ]
+        empty = torch.zeros(len(x), 0, levels, dtype=torch.long, device=x.device)
+        return torch.cat([empty, *blocks], dim=1).mT
+
+    @inference
+    def encode_latent(
+        self,
+        x: Tensor,
+        lengths: Tensor | Sequence[int] | None = None,
+        *,
+        montage: Montages | str | None = None,
+        mask: Tensor | None = None,
+        calibration: Calibrations = None,
+    ) -> Tensor:
+        """Latents before the quantizer, (B, D, T), zero behind each item's end; see `encode`."""
+        blocks = [
+            latents * valid[..., None]
+            for latents, valid in self._latent_blocks(x, lengths, montage, mask, calibration)
+        ]
+        empty = torch.zeros(len(x), 0, self.frontend.dim, device=x.device)
+        return torch.cat([empty, *blocks], dim=1).mT
+
+    def num_frames(self, num_samples: int) -> int:
+        """ceil(num_samples / hop_length)."""
+        return -(-num_samples // self.hop_length)
+
+    @inference
+    def decode_latent(self, codes: Tensor) -> Tensor:
+        """(B, K', T) codes to the (B, D, T) latents they stand for; zeros at -1."""
+        return self._require_quantizer().decode(self._check_codes(codes).mT).mT
+
+    @inference
+    def predict(self, codes: Tensor, head: str) -> Tensor:
+        """(B, K', T) codes to the scores (B, T, V) of a label head.
+
+        Raises:
+            CodecError: if there is no such head.
+        """
+        module = dict(self.head.items()).get(head)
+        if not isinstance(module, LabelHead):
+            raise CodecError(f"head {head!r} gives no scores: {self._known_heads()}")
+        blocks = [module(h) for h, _ in self._decoded_blocks(codes)]
+        empty = torch.zeros(len(codes), 0, module.out.out_features, device=codes.device)
+        return torch.cat([empty, *blocks], dim=1)
+
+    @inference
+    def decode_spectrum(self, codes: Tensor, montage: Montages | str | None = None) -> Tensor:
+        """Log10 power of each electrode and band, relative to the electrode's mean power.
+
+        Args:
+            codes: (B, K', T).
+            montage: Electrodes to reconstruct, of all items or one each.
+
+        Returns:
+            (B, C, F, T).
+        """
+        head = self._signal_head()
+        positions = self._positions(montage, len(codes))
+        blocks = [head(h, positions) for h, _ in self._decoded_blocks(codes)]
+        empty = torch.zeros(
+            len(codes), 0, positions.shape[1], head.bands.out_features, device=codes.device
+        )
+        return torch.cat([empty, *blocks], dim=1).permute(0, 2, 3, 1)
+
+    @inference
+    def decode(
+        self, codes: Tensor, *, montage: Montages | str | None = None, length: int | None = None
+    ) -> Tensor:
+        """Codes to a waveform: noise with the spectrum that the codes tell.
+
+        Args:
+            codes: (B, K', T).
+            montage: Electrodes to reconstruct, of all items or one each.
+            length: Samples to give; all of T * hop_length by default.
+
+        Returns:
+            (B, C, N) in units of each electrode's level (`Tokens.scale`), at the codec's rate.
+
+        Raises:
+            CodecError: if the codec has no signal head, or the length is not that of T frames.
+        """
+        whole = codes.shape[-1] * self.hop_length
+        if length is not None and self.num_frames(length) != codes.shape[-1]:
+            raise CodecError(f"length={length} does not fit {codes.shape[-1]} frames of codes")
+        parts = list(self.wave_blocks(codes, montage))
+        return torch.cat(parts, dim=-1)[..., : whole if length is None else length]
+
+    def wave_blocks(self, codes: Tensor, montage: Montages | str | None) -> Iterator[Tensor]:
+        """The waveform of `decode`, (B, C, n) at a time."""
+        head, shaper = self._signal_head(), self.shaper
+        assert shaper is not None
+        positions = self._positions(montage, len(codes))
+        state = shaper.init_state(len(codes), positions.shape[1], codes.device)
+        skip = shaper.window - shaper.hop  # samples before the first frame's own
+        yield torch.zeros(len(codes), positions.shape[1], 0, device=codes.device)
+        for h, frames in self._decoded_blocks(codes):
+            done, state = shaper(head(h, positions), positions, frames, state)
+            yield done[..., skip:]
+            skip = max(0, skip - done.shape[-1])
+        yield state["tail"][..., skip:]
+
+    def _latent_blocks(
+        self,
+        x: Tensor,
+        lengths: Tensor | Sequence[int] | None,
+        montage: Montages | str | None,
+        mask: Tensor | None,
+        calibration: Calibrations,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Latents (B, t, D) and validity (B, t), a block of frames at a time."""
+        samples = self._check_signal(x)
+        batch, electrodes, length = x.shape
+        ends = self._check_lengths(lengths, batch, length)
+        montages = self._montages(montage, batch, electrodes)
+        if mask is not None and mask.shape[:2] != x.shape[:2]:
+            raise CodecError(f"mask has shape {tuple(mask.shape)}: give (B, C) or (B, C, T)")
+        order = None
+        if self.config.montage is not None:
+            rows = [m.order_for(self.config.montage) for m in montages]
+            montages = [self.config.montage] * batch
+            if any(row != list(range(electrodes)) for row in rows):
+                order = torch.tensor(rows, device=x.device)
+        if order is not None and mask is not None:
+            mask = torch.stack([m[o] for m, o in zip(mask, order, strict=True)])
+        state = self.init_state(batch, montages, calibration)
+        frames, hop = self.num_frames(length), self.hop_length
+        count = (ends + hop - 1) // hop
+        for first in range(0, frames, BLOCK_FRAMES):
+            last = min(first + BLOCK_FRAMES, frames)
+            block = hold_beyond(samples, ends, first * hop, last * hop).to(torch.float32)
+            if order is not None:
+                block = block.gather(1, order[..., None].expand_as(block))
+            part = mask[..., first:last] if mask is not None and mask.ndim == 3 else mask
+            latents, valid, state = self.latent_step(block, state, part)
+            index = torch.arange(first, last, device=x.device)
+            yield latents, valid & (index < count.to(x.device)[:, None])
+
+    def _decoded_blocks(self, codes: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Vectors that heads read (B, t, D), and the frames before them (B,)."""
+        quantizer = self._require_quantizer()
+        codes = self._check_codes(codes)
+        state = self.init_decode_state(len(codes))
+        for part in codes.split(BLOCK_FRAMES, dim=-1) if codes.shape[-1] else ():
+            frames = state["frames"]
+            h, state = self.decode_step(quantizer.decode(part.mT), state)
+            yield h, frames
+
+    def _require_quantizer(self) -> Quantizer:
+        if self.quantizer is None:
+            raise CodecError(
+                f"codec {self.config.name!r} has no quantizer, so there are no codes: use "
+                "encode_latent(), or a preset with codebooks"
+            )
+        return self.quantizer
+
+    def _known_heads(self) -> str:
+        return f"this codec has the heads {list(self.heads)}"
+
+    def _signal_head(self) -> SignalHead:
+        for head in self.head.values():
+            if isinstance(head, SignalHead):
+                return head
+        raise CodecError(f"there is no signal head to decode with: {self._known_heads()}")
+
+    def _check_signal(self, x: Tensor) -> Tensor:
+        if not isinstance(x, Tensor):
+            raise CodecError(f"x is a {type(x).__name__}: give a torch tensor (B, C, N)")
+        if x.is_complex() or x.dtype == torch.bool:
+            raise CodecError(f"x has dtype {x.dtype}: give real numbers")
+        if x.ndim != 3:
+            raise CodecError(f"x has shape {tuple(x.shape)}: give (B, C, N), one item is x[None]")
+        if x.shape[1] == 0:
+            raise CodecError(f"x has shape {tuple(x.shape)}: there is no electrode in it")
+        if x.shape[1] > MAX_ELECTRODES:
+            raise CodecError(
+                f"x has shape {tuple(x.shape)}: electrodes first, (B, C, N) with at most "
+                f"{MAX_ELECTRODES} electrodes; use x.mT if samples come first"
+            )
+        return x
+
+    def _check_lengths(
+        self, lengths: Tensor | Sequence[int] | None, batch: int, longest: int
+    ) -> Tensor:
+        if lengths is None:
+            return torch.full((batch,), longest)
+        ends = torch.as_tensor(lengths).cpu()
+        fits = ends.shape == (batch,) and not ends.is_floating_point()
+        if not fits or (batch and not 0 <= int(ends.min()) <= int(ends.max()) <= longest):
+            raise CodecError(f"lengths={lengths}: give {batch} whole numbers from 0 to {longest}")
+        return ends.long()
+
+    def _check_levels(self, num_codebooks: int | None) -> int:
+        if num_codebooks is None:
+            return self.num_codebooks
+        if not 1 <= num_codebooks <= self.num_codebooks:
+            raise CodecError(f"num_codebooks={num_codebooks}: give 1 to {self.num_codebooks}")
+        return num_codebooks
+
+    def _check_codes(self, codes: Tensor) -> Tensor:
+        if not isinstance(codes, Tensor) or codes.is_floating_point() or codes.ndim != 3:
+            raise CodecError("codes: give an integer tensor (B, K, T)")
+        self._check_levels(codes.shape[1])
+        if codes.numel() and not -1 <= int(codes.min()) <= int(codes.max()) < self.codebook_size:
+            raise CodecError(f"codes lie outside -1 to {self.codebook_size - 1}")
+        return codes.long()
+
+    def _montages(
+        self, montage: Montages | str | None, batch: int, electrodes: int
+    ) -> list[Montage]:
+        if montage is None and self.config.montage is not None:
+            montage = self.config.montage
+        if montage is None or isinstance(montage, str | Montage):
+            return [resolve_montage(montage, electrodes)] * batch
+        montages = list(montage)
+        if len(montages) != batch or any(len(m) > electrodes for m in montages):
+            raise MontageError(
+                f"montage: {len(montages)} given for {batch} items of {electrodes} rows; give "
+                "one each, with no more electrodes than there are rows"
+            )
+        return montages
+
+    def _positions(self, montage: Montages | str | None, batch: int) -> Tensor:
+        montage = self.config.montage if montage is None else montage
+        if montage is None:
+            raise MontageError("montage: say which electrodes to reconstruct, for example 'myo'")
+        if isinstance(montage, str):
+            montage = Montage.preset(montage)
+        state = self.init_state(batch, montage)
+        return state["positions"]

@@ -1,0 +1,302 @@
+"""Recordings to tokens and back: what `Codec.tokenize` and its sisters do, in constant memory."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from emgcodec.calibration import Calibration, CalibrationError
+from emgcodec.config import LabelHeadConfig
+from emgcodec.io import read
+from emgcodec.montage import Montage
+from emgcodec.nn.network import BLOCK_FRAMES
+from emgcodec.recording import Event, Recording, RecordingError
+from emgcodec.signal import (
+    LevelMeter,
+    Preparation,
+    Repair,
+    Resampler,
+    detect_mains,
+    num_resampled,
+    robust_sd,
+)
+from emgcodec.tensors import TensorCodec
+from emgcodec.text import greedy_ctc
+from emgcodec.tokens import Tokens
+
+LOWEST_SD, HIGHEST_SD = 0.05, 20_000.0
+"""Robust standard deviations (µV) outside of which a unit must be wrong."""
+
+_LEVEL_WINDOW = 128  # samples; divides every block
+_GENUINE = 0.75  # of a frame's samples, or the electrode is masked in it
+_SMOOTHING_SECONDS = 0.3
+_SHORTEST_EVENT = 0.1  # seconds
+
+FloatArray = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
+
+
+def tokenize(
+    codec: TensorCodec,
+    recording: Recording | str | Path | npt.ArrayLike,
+    *,
+    sample_rate: float | None,
+    unit: str,
+    montage: Montage | str | None,
+    calibration: Calibration | None,
+) -> Tokens:
+    """See `Codec.tokenize`."""
+    rec = _as_recording(recording, sample_rate, unit, montage)
+    order, target = _electrode_order(codec, rec)
+    state = codec.init_state(1, target, calibration)
+    mains = calibration.mains if calibration else None
+    meter = LevelMeter(rec.num_electrodes, _LEVEL_WINDOW)
+    preparation = Preparation(rec.sample_rate, codec.sample_rate, rec.num_electrodes, mains)
+    codes = [np.zeros((codec.num_codebooks, 0), np.int64)]
+    for x, good, length in _blocks(codec, rec, preparation):
+        meter.push(x[:, :length], good[:, :length])
+        signal, mask = _tensors(codec, x[order], good[order])
+        found, state = codec.encode_step(signal, state, mask)
+        codes.append(found[0].numpy())
+    found_codes = np.concatenate(codes, axis=1)
+    valid: BoolArray = np.asarray((found_codes >= 0).all(axis=0))
+    metadata = {k: v for k, v in rec.metadata.items() if isinstance(v, str | int | float | bool)}
+    if rec.montage.assumed:
+        metadata["montage_assumed"] = True
+    if missing := int(preparation.repair.missing.sum()):
+        metadata["missing_samples"] = missing
+    return Tokens(
+        codes=np.maximum(found_codes, 0).astype(np.uint16),
+        valid=valid,
+        num_samples=rec.num_samples,
+        sample_rate=rec.sample_rate,
+        frame_rate=codec.frame_rate,
+        codebook_size=codec.codebook_size,
+        start_time=rec.start_time,
+        montage=rec.montage,
+        unit=rec.unit,
+        scale=meter.level(),
+        calibration=calibration.digest() if calibration else None,
+        vocab_id=codec.vocab_id,
+        codec_id=codec.codec_id,
+        metadata=metadata,
+    )
+
+
+def _as_recording(
+    recording: Recording | str | Path | npt.ArrayLike,
+    sample_rate: float | None,
+    unit: str,
+    montage: Montage | str | None,
+) -> Recording:
+    if isinstance(recording, str | Path):
+        return read(recording, sample_rate=sample_rate, montage=montage)
+    if isinstance(recording, Recording):
+        if sample_rate is not None and sample_rate != recording.sample_rate:
+            raise RecordingError(
+                f"sample_rate={sample_rate}: the recording says {recording.sample_rate:g} Hz; "
+                "leave it out, or pass the array"
+            )
+        if montage is not None:
+            recording = recording.with_montage(montage)
+        return recording
+    if sample_rate is None:
+        raise RecordingError("sample_rate is missing: an array needs it, for example 2000")
+    return Recording(recording, sample_rate, unit=unit, montage=montage)
+
+
+def _electrode_order(codec: TensorCodec, rec: Recording) -> tuple[list[int], Montage]:
+    """Rows in the codec's order, and the montage that they then have."""
+    fixed = codec.config.montage
+    if fixed is None:
+        return list(range(rec.num_electrodes)), rec.montage
+    if rec.montage.assumed and rec.num_electrodes == len(fixed):
+        return list(range(len(fixed))), fixed
+    return rec.montage.order_for(fixed), fixed
+
+
+def _blocks(
+    codec: TensorCodec, rec: Recording, preparation: Preparation
+) -> Iterator[tuple[FloatArray, BoolArray, int]]:
+    """Prepared signal in whole frames (C, n), which samples are genuine, and n without padding."""
+    size = BLOCK_FRAMES * codec.hop_length
+    check = _UnitCheck(rec)
+    x = np.zeros((rec.num_electrodes, 0), np.float32)
+    good = np.zeros((rec.num_electrodes, 0), bool)
+    for raw in itertools.chain(rec.blocks(), [None]):
+        if raw is None:
+            check.finish()
+            fresh = preparation.flush()
+        else:
+            check.push(raw)
+            fresh = preparation.push(raw)
+        x = np.concatenate([x, fresh[0]], axis=1)
+        good = np.concatenate([good, fresh[1]], axis=1)
+        ready = x.shape[1] if raw is None else x.shape[1] // size * size
+        for start in range(0, ready, size):
+            part, usable = x[:, start : start + size], good[:, start : start + size]
+            length = part.shape[1]
+            spare = ((0, 0), (0, -length % codec.hop_length))  # held at the last sample
+            yield np.pad(part, spare, mode="edge"), np.pad(usable, spare, mode="edge"), length
+        x, good = x[:, ready:], good[:, ready:]
+
+
+def _tensors(codec: TensorCodec, x: FloatArray, good: BoolArray) -> tuple[Tensor, Tensor]:
+    """A batch of one for the codec: the signal, and which electrodes are genuine in each frame."""
+    share = good.reshape(len(good), -1, codec.hop_length).mean(axis=2)
+    return torch.from_numpy(x)[None], torch.from_numpy(share >= _GENUINE)[None]
+
+
+class _UnitCheck:
+    """Refuses microvolts that cannot be microvolts; looks at every block of a recording."""
+
+    def __init__(self, rec: Recording) -> None:
+        self._rec = rec
+        self._found: list[float] = []
+
+    def push(self, block: FloatArray) -> None:
+        if self._rec.unit != "adc" and block.shape[1] > 1:
+            stride = max(1, block.shape[1] // 10_000)
+            self._found.append(float(np.median(robust_sd(block[:, ::stride]))))
+
+    def finish(self) -> None:
+        if not self._found:
+            return
+        highest, typical = max(self._found), float(np.median(self._found))
+        if highest < LOWEST_SD or typical > HIGHEST_SD:
+            value = highest if highest < LOWEST_SD else typical
+            raise RecordingError(
+                f"the signal's robust standard deviation is {value:.3g} µV, outside "
+                f"{LOWEST_SD:g} to {HIGHEST_SD:g}: give the right unit= (uV, mV or V), or "
+                "unit='adc' for a signal without one"
+            )
+
+
+def calibrate(
+    codec: TensorCodec, recordings: Iterable[Recording | tuple[npt.ArrayLike, float]]
+) -> Calibration:
+    """See `Codec.calibrate`."""
+    recs = [r if isinstance(r, Recording) else Recording(*r) for r in recordings]
+    if not recs:
+        raise CalibrationError("recordings: none given; some seconds of unlabelled signal do")
+    first = recs[0]
+    order, montage = _electrode_order(codec, first)
+    for rec in recs:
+        same = (first.sample_rate, first.unit, first.montage.electrodes)
+        if (rec.sample_rate, rec.unit, rec.montage.electrodes) != same:
+            raise CalibrationError(
+                f"recordings: {rec!r} has another rate, unit or montage than {first!r}; "
+                "calibrate one wearing of one device at a time"
+            )
+    mains = detect_mains(_repaired(recs), first.sample_rate)
+    total = np.zeros((len(order), 2 * codec.frontend.num_features + 1))
+    for rec in recs:
+        state = codec.init_state(1, montage)
+        preparation = Preparation(rec.sample_rate, codec.sample_rate, rec.num_electrodes, mains)
+        for x, good, _ in _blocks(codec, rec, preparation):
+            signal, mask = _tensors(codec, x[order], good[order])
+            sums, state = codec.statistics_step(signal, state, mask)
+            total += sums[0].numpy()
+    frames, sums_, squares = np.split(total, [1, 1 + codec.frontend.num_features], axis=1)
+    if not frames.any():
+        raise CalibrationError("recordings: no electrode has a single valid frame")
+    mean = sums_ / np.maximum(frames, 1)
+    variance = np.maximum(squares / np.maximum(frames, 1) - mean**2, 0.0)
+    return Calibration(
+        mean=mean,
+        std=np.sqrt(variance),
+        frames=frames[:, 0],
+        domain=codec.frontend.domain,
+        features=codec.features,
+        montage=montage,
+        sample_rate=first.sample_rate,
+        mains=mains,
+    )
+
+
+def _repaired(recs: list[Recording]) -> Iterator[FloatArray]:
+    for rec in recs:
+        repair = Repair(rec.num_electrodes)
+        for block in rec.blocks():
+            yield repair.push(block)[0]
+
+
+def detokenize(codec: TensorCodec, tokens: Tokens) -> Recording:
+    """See `Codec.detokenize`."""
+    codes = np.where(tokens.valid, tokens.codes.astype(np.int64), -1)
+    resampler = Resampler(codec.sample_rate, tokens.sample_rate, len(tokens.montage))
+    length = num_resampled(tokens.num_samples, tokens.sample_rate, codec.sample_rate)
+    emg = np.zeros((len(tokens.montage), tokens.num_samples), np.float32)
+    level = tokens.scale[:, None]
+    done = left = 0
+    for wave in codec.wave_blocks(torch.from_numpy(codes)[None], tokens.montage):
+        block = wave[0, :, : max(0, length - left)].numpy()
+        silent = np.repeat(~tokens.valid, codec.hop_length)[left : left + block.shape[1]]
+        left += block.shape[1]
+        part = resampler.push(np.where(silent, 0.0, block * level))
+        part = part[:, : tokens.num_samples - done]
+        emg[:, done : done + part.shape[1]] = part
+        done += part.shape[1]
+    part = resampler.flush()[:, : tokens.num_samples - done]
+    emg[:, done : done + part.shape[1]] = part
+    return Recording(
+        emg,
+        tokens.sample_rate,
+        montage=tokens.montage,
+        unit=tokens.unit,
+        start_time=tokens.start_time,
+        metadata=dict(tokens.metadata) | {"reconstructed_from": tokens.codec_id},
+    )
+
+
+def transcribe(codec: TensorCodec, tokens: Tokens, head: str) -> list[Event]:
+    """See `Codec.transcribe`."""
+    codes = np.where(tokens.valid, tokens.codes.astype(np.int64), -1)
+    scores = codec.predict(torch.from_numpy(codes)[None], head)[0]
+    part = codec.config.heads[head]
+    assert isinstance(part, LabelHeadConfig)
+    rate, end = tokens.frame_rate, tokens.num_samples / tokens.sample_rate
+    if part.kind == "ctc":
+        log_probs = torch.log_softmax(scores.double(), dim=-1).numpy()
+        return [
+            Event(
+                min(e.start / rate, end),
+                min(e.end / rate, end),
+                part.labels[e.label],
+                score=e.score,
+                kind="key",
+            )
+            for e in greedy_ctc(log_probs, blank=len(part.labels))
+        ]
+    probs = _smoothed(torch.softmax(scores, dim=-1).numpy(), round(_SMOOTHING_SECONDS * rate))
+    return list(_runs(probs, tokens.valid, part.labels, rate, end))
+
+
+def _smoothed(probs: FloatArray, frames: int) -> FloatArray:
+    """Mean of each frame and those shortly before it, (T, V)."""
+    total = np.cumsum(np.concatenate([np.zeros((1, probs.shape[1])), probs]), axis=0)
+    stop = np.arange(1, len(probs) + 1)
+    start = np.maximum(stop - max(frames, 1), 0)
+    mean: FloatArray = ((total[stop] - total[start]) / (stop - start)[:, None]).astype(np.float32)
+    return mean
+
+
+def _runs(
+    probs: FloatArray, valid: BoolArray, labels: tuple[str, ...], rate: float, end: float
+) -> Iterator[Event]:
+    """Runs of one most likely label; too short ones and frames without signal are left out."""
+    best = np.where(valid, probs.argmax(axis=1), -1)
+    edges = np.flatnonzero(np.diff(best)) + 1
+    bounds = [0, *edges.tolist(), len(best)]
+    for first, last in itertools.pairwise(bounds):
+        if last - first < max(1, math.ceil(_SHORTEST_EVENT * rate)) or best[first] < 0:
+            continue
+        score = float(probs[first:last, best[first]].mean())
+        yield Event(first / rate, min(last / rate, end), labels[best[first]], score=score)
