@@ -1,6 +1,6 @@
 """Files to recordings: `read` gives the one in a file, `read_all` all of a file or folder.
 
-One small reader for each format. Signals stay in the file until they are asked for.
+One small reader for each format. Signals in HDF5 and ``.npy`` stay in the file until asked for.
 """
 
 from __future__ import annotations

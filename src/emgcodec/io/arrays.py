@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,10 +95,10 @@ def _plain_numbers() -> Iterator[None]:
     """Says in our words what NumPy cannot or must not read."""
     try:
         yield
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, RecordingError):
-            raise
-        if "allow_pickle" in str(error):
+    except RecordingError:
+        raise
+    except Exception as error:  # its parsers of headers and archives raise anything
+        if any(words in str(error) for words in ("allow_pickle", "Python objects")):
             raise RecordingError(
                 "holds Python objects, which are never unpickled: save an array of numbers"
             ) from error

@@ -110,8 +110,8 @@ def _timeseries(file: Any) -> Any:
 
 
 def _scan(dataset: Any) -> tuple[float, list[_Stretch]]:
-    """The typical step of the time stamps, and the stretches between leaps of the clock."""
-    steps: list[float] = []
+    """The mean step of the time stamps, and the stretches between leaps of the clock."""
+    elapsed, steps = 0.0, 0
     leaps: list[int] = [0]
     known: dict[int, float] = {}
     for start in range(0, len(dataset), _ROWS_AT_ONCE):
@@ -119,11 +119,13 @@ def _scan(dataset: Any) -> tuple[float, list[_Stretch]]:
         times = dataset.fields("time")[first : start + _ROWS_AT_ONCE].astype(np.float64)
         if not np.isfinite(times).all():
             raise RecordingError("has time stamps that are not finite: repair the field 'time'")
-        step = np.diff(times) if len(times) > 1 else np.array([1 / NOMINAL_RATE])
-        steps.append(float(np.median(step)))
-        leap = np.flatnonzero(np.abs(step) > max(MAX_GAP, 1.5 * steps[-1])) + 1
-        leaps += (first + leap).tolist()
-        rows = np.unique([*range(0, len(times), _ANCHOR_ROWS), *leap - 1, *leap, len(times) - 1])
+        step = np.diff(times)
+        leap = np.abs(step) > max(MAX_GAP, 1.5 * float(np.median(step)) if len(step) else 0.0)
+        elapsed, steps = elapsed + float(step[~leap].sum()), steps + int((~leap).sum())
+        behind = np.flatnonzero(leap) + 1
+        leaps += (first + behind).tolist()
+        ends = {0, len(times) - 1, *behind.tolist(), *(behind - 1).tolist()}
+        rows = np.array(sorted(ends.union(range(0, len(times), _ANCHOR_ROWS))))
         known.update(zip((first + rows).tolist(), times[rows].tolist(), strict=True))
     anchors, stamps = np.array(list(known)), np.array(list(known.values()))
     stretches = []
@@ -132,14 +134,13 @@ def _scan(dataset: Any) -> tuple[float, list[_Stretch]]:
         # Jitter may turn single stamps back; the clock itself never runs backwards.
         rising = np.maximum.accumulate(stamps[here])
         stretches.append(_Stretch(start, stop, anchors[here], rising))
-    return float(np.median(steps)), stretches
+    return elapsed / steps if steps else 1 / NOMINAL_RATE, stretches
 
 
 def _nominal_rate(step: float) -> float:
-    """2000 Hz, unless the typical step of the time stamps differs by more than 1 %."""
+    """2000 Hz, unless the mean step of the time stamps differs by more than 1 %."""
     if step <= 0:
         raise RecordingError("has time stamps that do not rise: pass sample_rate=, in Hz")
-    # Unix seconds in float64 come in steps of 0.24 µs: finer than whole hertz means nothing.
     return NOMINAL_RATE if abs(step * NOMINAL_RATE - 1) <= 0.01 else float(round(1 / step))
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from emgcodec.montage import MontageError
 from emgcodec.recording import RecordingError
 
 Scalar = TypeVar("Scalar", str, int, float, bool)
@@ -27,7 +28,9 @@ def open_hdf5(path: Path) -> Iterator[Any]:
         # Folders that cannot be written, and network disks, often refuse locks.
         with h5py.File(path, "r", locking="best-effort") as file:
             yield file
-    except (OSError, KeyError, RuntimeError) as error:
+    except (RecordingError, MontageError):
+        raise
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise RecordingError(
             f"cannot be read as HDF5, it is truncated or damaged ({error}): fetch the file again"
         ) from error
@@ -41,17 +44,9 @@ def find_group(root: Any, path: str) -> Any:
     """
     import h5py
 
-    node = root
-    for name in path.split("/"):
-        link = node.get(name, getlink=True) if isinstance(node, h5py.Group) else None
-        if link is None:
-            raise RecordingError(f"has no {path!r}, which its format demands")
-        if not isinstance(link, h5py.HardLink):
-            raise RecordingError(
-                f"{path!r} is a {type(link).__name__}: links are not followed; "
-                "copy the data into the file (h5copy -f ext)"
-            )
-        node = node[name]
+    node = _find(root, path)
+    if not isinstance(node, h5py.Group):
+        raise RecordingError(f"{path!r} is a dataset where its format demands a group")
     return node
 
 
@@ -69,7 +64,7 @@ def find_dataset(root: Any, path: str, *, kinds: str, ndim: int) -> Any:
     """
     import h5py
 
-    node = find_group(root, path)
+    node = _find(root, path)
     if not isinstance(node, h5py.Dataset):
         raise RecordingError(f"{path!r} is a group where its format demands a dataset")
     if node.is_virtual or node.external:
@@ -80,6 +75,23 @@ def find_dataset(root: Any, path: str, *, kinds: str, ndim: int) -> Any:
         raise RecordingError(
             f"{path!r} is {node.dtype} with shape {node.shape}, which its format does not allow"
         )
+    return node
+
+
+def _find(root: Any, path: str) -> Any:
+    import h5py
+
+    node = root
+    for name in path.split("/"):
+        link = node.get(name, getlink=True) if isinstance(node, h5py.Group) else None
+        if link is None:
+            raise RecordingError(f"has no {path!r}, which its format demands")
+        if not isinstance(link, h5py.HardLink):
+            raise RecordingError(
+                f"{path!r} is a {type(link).__name__}: links are not followed; "
+                "copy the data into the file (h5copy -f ext)"
+            )
+        node = node[name]
     return node
 
 

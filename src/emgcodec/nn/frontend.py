@@ -27,6 +27,8 @@ from emgcodec.nn.positions import NUM_POSITION_FEATURES, position_features
 POWER_FLOOR = 1e-6
 """Added to power (µV squared) before the logarithm."""
 
+_OUTLIER = 4.0  # deviations
+
 
 class Windows(nn.Module):
     """Overlapping windows that end with each frame, and which of them are wholly valid."""
@@ -139,7 +141,8 @@ class LogSpectrogram(nn.Module):
         """See the module's docstring; D is mlp_dim for each band."""
         level, valid, following = self.measure(x, valid, frames, state)
         mean, rstd, statistics = self.norm(*self.moments(level), valid, frames, state)
-        normal = (level - mean) * (rstd * valid[..., None])
+        # Power next to nothing has a logarithm that only the floor bounds: a gain would show.
+        normal = ((level - mean) * (rstd * valid[..., None])).clamp(-_OUTLIER, _OUTLIER)
         bands = normal.unflatten(2, (self.num_bands, self.per_band)).flatten(3)
         features = [self._mlp(mlp, bands[:, :, i]) for i, mlp in enumerate(self.mlps)]
         return torch.cat(features, dim=-1), valid.any(dim=-1), following | statistics

@@ -30,6 +30,7 @@ class SignalHead(nn.Module):
             nn.Linear(NUM_POSITION_FEATURES, part.rank), nn.GELU(), nn.Linear(part.rank, part.rank)
         )
         self.bands = nn.Linear(part.rank, config.frontend.num_bands)
+        nn.init.constant_(self.bands.bias, -2.0)  # a band's usual share of the power
 
     def forward(self, h: Tensor, positions: Tensor) -> Tensor:
         """(B, T, D) and (B, C, 4) to (B, T, C, F)."""

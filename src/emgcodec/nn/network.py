@@ -228,6 +228,7 @@ class Network(nn.Module):
         montage: Montages,
         mask: Tensor | None = None,
         calibration: Calibrations = None,
+        quantize: bool = True,
     ) -> CodecOutput:
         """Training: every output and the losses that need no labels, with gradients.
 
@@ -237,6 +238,7 @@ class Network(nn.Module):
             montage: Of all items, or one for each.
             mask: (B, C) or (B, C, T) electrodes to use.
             calibration: Of all items, or one or None for each.
+            quantize: False lets latents pass unquantized, to warm up before codebooks start.
         """
         hop = self.config.hop_length
         time = -(-x.shape[-1] // hop)
@@ -249,7 +251,7 @@ class Network(nn.Module):
         codes = latents.new_zeros((len(x), time, 0), dtype=torch.long)
         quantized, losses, stats = latents, {}, {}
         if self.quantizer is not None:
-            result = self.quantizer(latents, valid)
+            result = self.quantizer(latents, valid, quantize)
             quantized, codes, stats = result.latents, result.codes, result.stats
             losses["commitment"] = result.commitment
         h, _ = self.decode_step(quantized, self.init_decode_state(len(x)))
@@ -258,8 +260,8 @@ class Network(nn.Module):
             if isinstance(head, SignalHead):
                 heads[name] = head(h, state["positions"])
                 target, known = self._spectrum_target(x, state, valid, mask)
-                error = (heads[name] - target).square().mean(dim=-1)
-                losses["reconstruction"] = (error * known).sum() / known.sum().clamp(min=1)
+                error = (heads[name] - target).square() * known
+                losses["reconstruction"] = error.sum() / known.sum().clamp(min=1)
             else:
                 heads[name] = head(h)
         transposed = latents.mT, quantized.mT, codes.mT
@@ -269,16 +271,22 @@ class Network(nn.Module):
     def _spectrum_target(
         self, x: Tensor, state: State, valid: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Log10 band power relative to the electrode's mean power, (B, T, C, F), and validity."""
+        """Log10 band power relative to the electrode's mean power, and where there is any.
+
+        Both are (B, T, C, F).
+        """
         assert isinstance(self.frontend, ElectrodeSet)
         x, genuine = self._clean(x, state, mask)
         level, whole, _ = self.frontend.measure(
             x, genuine, state["frames"], _part(state, "frontend")
         )
-        known = (whole & valid[..., None]).float()
-        power = torch.pow(10.0, level).sum(dim=-1) * known
-        mean = power.sum(dim=1, keepdim=True) / known.sum(dim=1, keepdim=True).clamp(min=1)
-        relative = level - torch.log10(mean.clamp(min=1e-12))[..., None]
+        present = (whole & valid[..., None]).float()
+        power = torch.pow(10.0, level) * present[..., None]
+        mean = power.sum(dim=1, keepdim=True) / present.sum(dim=1).clamp(min=1)[:, None, :, None]
+        # Bands far below the strongest hold no signal: a source of low rate has many.
+        strongest = mean.amax(dim=-1, keepdim=True) * 10.0**-self.frontend.dynamic_range
+        known = present[..., None] * (mean > strongest)
+        relative = level - torch.log10(mean.sum(dim=-1, keepdim=True).clamp(min=1e-12))
         return relative.clamp(min=-6.0), known
 
 

@@ -57,7 +57,7 @@ class Quantizer(nn.Module):
         self.register_buffer("codebooks", torch.randn(shape, generator=generator))
         self.register_buffer("half_norms", torch.empty(shape[:2]), persistent=False)
         self.register_load_state_dict_post_hook(_refresh_loaded)  # type: ignore[no-untyped-call]
-        self._trainer: Any = None
+        self._trainer: CodebookTrainer | None = None
         self._refresh()
 
     def _refresh(self) -> None:
@@ -118,7 +118,7 @@ class Quantizer(nn.Module):
         latents: Tensor = self.project_out(total)
         return latents * known.any(dim=-1)[..., None]
 
-    def forward(self, latents: Tensor, valid: Tensor) -> Quantized:
+    def forward(self, latents: Tensor, valid: Tensor, quantize: bool = True) -> Quantized:
         """Training: quantizes, moves the codebooks, and passes the gradient straight through.
 
         Only valid and finite frames reach the codebooks.
@@ -126,9 +126,15 @@ class Quantizer(nn.Module):
         Args:
             latents: (B, T, D).
             valid: (B, T).
+            quantize: False leaves the vectors as they are and the codebooks alone: warm-up, for
+                codebooks that start on untrained latents collapse.
         """
         vectors = self.project_in(latents).float()
         usable = valid & vectors.isfinite().all(dim=-1)
+        if not quantize:
+            codes = latents.new_full((*usable.shape, self.config.levels), -1, dtype=torch.long)
+            decoded = self.project_out(vectors.to(latents.dtype)) * usable[..., None]
+            return Quantized(decoded, codes, vectors.new_zeros(()), {})
         rows = vectors[usable]
         codes, parts = self._train_codebooks(rows.detach()) if self.training else self._look(rows)
         kept = self._kept_levels(usable)
@@ -154,22 +160,13 @@ class Quantizer(nn.Module):
             return self._look(rows)
         if self._trainer is None:
             # k-means on the first rows; moving averages take over from there.
-            self._trainer = build_trainer(self.config, rows.shape[1]).to(rows.device)
-            self._step_trainer(rows)
+            self._trainer = CodebookTrainer(self.config, rows.shape[1], rows.device)
+            self._trainer.step(rows)
+            self.set_codebooks(self._trainer.codebooks)
         before = self.codebooks.clone()
-        codes = self._step_trainer(rows)
-        return codes, torch.stack([before[k][codes[:, k]] for k in range(self.config.levels)])
-
-    def _step_trainer(self, rows: Tensor) -> Tensor:
-        uniform = len(rows) / self.config.size
-        for layer in self._trainer.layers:
-            layer._codebook.threshold_ema_dead_code = self.config.dead_below * uniform
-            layer._codebook.reset_cluster_size = uniform
-        with torch.no_grad(), torch.autocast(rows.device.type, enabled=False):
-            _, codes, _ = self._trainer(rows[None])
+        codes = self._trainer.step(rows)
         self.set_codebooks(self._trainer.codebooks)
-        chosen: Tensor = codes[0]
-        return chosen
+        return codes, torch.stack([before[k][codes[:, k]] for k in range(self.config.levels)])
 
     def _kept_levels(self, usable: Tensor) -> Tensor:
         """(K, M) which levels each row keeps: all, or by chance the first few of its item."""
@@ -194,51 +191,74 @@ class Quantizer(nn.Module):
 
     def training_state(self) -> dict[str, Tensor]:
         """The trainer's moving averages, to resume from; empty before the first training step."""
-        return {} if self._trainer is None else dict(self._trainer.state_dict())
+        return {} if self._trainer is None else dict(self._trainer.rvq.state_dict())
 
     def load_training_state(self, state: dict[str, Tensor]) -> None:
         """Goes on from what `training_state` gave."""
         self._trainer = None
         if state:
-            width = self.codebooks.shape[-1]
-            self._trainer = build_trainer(self.config, width).to(self.codebooks.device)
-            self._trainer.load_state_dict(state)
+            width, device = self.codebooks.shape[-1], self.codebooks.device
+            self._trainer = CodebookTrainer(self.config, width, device)
+            self._trainer.rvq.load_state_dict(state)
 
 
 def _refresh_loaded(quantizer: Quantizer, _keys: Any) -> None:
     quantizer._refresh()
 
 
-def build_trainer(config: QuantizerConfig, width: int) -> Any:
+class CodebookTrainer:
     """The library's `ResidualVQ` with every argument that changes numbers pinned.
 
     Moving-average codebooks (van den Oord et al., 2017) in a residual stack (Zeghidour et al.,
-    2021). Build it after the process group, if there is one: only then are codebooks shared.
+    2021). Not a module: its state is for training only and never in a model's file. Build it after
+    the process group, if there is one: only then are codebooks shared.
     """
-    from torch import distributed
-    from vector_quantize_pytorch import ResidualVQ
 
-    trainer = ResidualVQ(
-        dim=width,
-        num_quantizers=config.levels,
-        codebook_size=config.size,
-        codebook_dim=width,
-        shared_codebook=False,
-        quantize_dropout=False,
-        kmeans_init=True,
-        kmeans_iters=50,
-        sync_kmeans=True,
-        decay=config.decay,
-        eps=1e-5,
-        threshold_ema_dead_code=1.0,
-        commitment_weight=0.0,
-        rotation_trick=False,
-        quant_grad_frac=1.0,
-        use_cosine_sim=False,
-        stochastic_sample_codes=False,
-        ema_update=True,
-        learnable_codebook=False,
-        sync_codebook=distributed.is_available() and distributed.is_initialized(),
-    )
-    trainer.train()
-    return trainer
+    def __init__(self, config: QuantizerConfig, width: int, device: torch.device) -> None:
+        from torch import distributed
+        from vector_quantize_pytorch import ResidualVQ
+
+        self._config = config
+        self.rvq: Any = ResidualVQ(
+            dim=width,
+            num_quantizers=config.levels,
+            codebook_size=config.size,
+            codebook_dim=width,
+            shared_codebook=False,
+            quantize_dropout=False,
+            kmeans_init=True,
+            kmeans_iters=50,
+            sync_kmeans=True,
+            decay=config.decay,
+            eps=1e-5,
+            threshold_ema_dead_code=1.0,
+            commitment_weight=0.0,
+            rotation_trick=False,
+            quant_grad_frac=1.0,
+            use_cosine_sim=False,
+            stochastic_sample_codes=False,
+            ema_update=True,
+            learnable_codebook=False,
+            sync_codebook=distributed.is_available() and distributed.is_initialized(),
+        ).to(device)
+        self.rvq.train()
+
+    @property
+    def codebooks(self) -> Tensor:
+        """(K, size, width)."""
+        books: Tensor = self.rvq.codebooks
+        return books
+
+    @torch.no_grad()
+    def step(self, rows: Tensor) -> Tensor:
+        """Codes (M, K) of the rows (M, width); the codebooks move towards them."""
+        # Dead means rarely used for this number of rows; a revived code starts at uniform use,
+        # or it would be dead again at once.
+        uniform = len(rows) / self._config.size
+        for layer in self.rvq.layers:
+            layer._codebook.threshold_ema_dead_code = self._config.dead_below * uniform
+            layer._codebook.reset_cluster_size = uniform
+        with torch.autocast(rows.device.type, enabled=False):
+            _, codes, _ = self.rvq(rows[None])
+        chosen: Tensor = codes[0]
+        return chosen

@@ -1,0 +1,47 @@
+"""The command line: one file for each command; arguments are parsed before torch is loaded."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from emgcodec.cli import decode, info, inspect, tokenize
+
+COMMANDS = {"info": info, "inspect": inspect, "tokenize": tokenize, "decode": decode}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with all commands."""
+    parser = argparse.ArgumentParser(
+        prog="emgcodec",
+        description="A neural codec for surface EMG: recordings to tokens and back.",
+    )
+    parser.add_argument("--version", action="version", version=f"emgcodec {version('emgcodec')}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        summary, example = (module.__doc__ or "").split("\n\nExample:")
+        sub = commands.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            epilog=f"example:{example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(sub)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; 0, or 2 and one line on stderr where the input is bad."""
+    args = build_parser().parse_args(argv)
+    try:
+        result: int = COMMANDS[args.command].run(args)
+        return result
+    except (ValueError, OSError) as error:
+        print(f"emgcodec {args.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"emgcodec {args.command}: interrupted; finished files are whole", file=sys.stderr)
+        return 130

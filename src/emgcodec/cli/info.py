@@ -1,0 +1,71 @@
+"""Show what a model or a token file is.
+
+Example:
+  emgcodec info
+  emgcodec info rec.tokens
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    parser.add_argument(
+        "what", nargs="?", help="bundled model, model folder or token file; default: the student"
+    )
+    parser.add_argument("--list", action="store_true", help="list bundled models and presets")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the facts, one a line."""
+    if args.list:
+        from emgcodec.hub import list_pretrained
+        from emgcodec.presets import list_presets
+
+        print("bundled models:", *list_pretrained())
+        print("presets:", *list_presets())
+        return 0
+    if args.what is not None and Path(args.what).is_file():
+        _show_tokens(Path(args.what))
+    else:
+        _show_model(args.what)
+    return 0
+
+
+def _show_tokens(path: Path) -> None:
+    from emgcodec.tokens import Tokens
+
+    tokens = Tokens.load(path)
+    print(tokens)
+    print(f"vocabulary    {tokens.vocab_id}\ncodec         {tokens.codec_id}")
+    print(f"valid frames  {int(tokens.valid.sum())} of {tokens.num_frames}")
+    print(f"calibration   {tokens.calibration or 'cold'}")
+    print(tokens.compression())
+    for key, value in tokens.metadata.items():
+        print(f"{key:<13} {value}")
+
+
+def _show_model(name: str | None) -> None:
+    from emgcodec.codec import Codec
+
+    codec = Codec.from_pretrained(name)
+    bits = codec.bits_per_frame * codec.frame_rate
+    print(f"name          {codec.config.name}")
+    print(f"codec id      {codec.codec_id}\nvocabulary    {codec.vocab_id}")
+    print(f"sample rate   {codec.sample_rate} Hz inside; any from 100 Hz is resampled")
+    montage = codec.config.montage
+    print(f"electrodes    {'1 to 128, any montage' if montage is None else montage.name}")
+    print(f"frames        {codec.frame_rate:g} /s, receptive field {codec.receptive_field} samples")
+    print(
+        f"codes         {codec.num_codebooks} x {codec.codebook_size}, {codec.bits_per_frame} bits "
+        f"a frame, {bits:g} bit/s"
+    )
+    for part in ("encoder", "codebooks", "decoder", "heads"):
+        print(f"{part:<13} {codec.num_parameters(part):,} parameters")
+    print(f"heads         {', '.join(codec.heads)}")
+    print(f"weights       {codec.config.weights_license or 'untrained'}")
+    print(json.dumps(dict(codec.config.provenance), indent=1, ensure_ascii=False))

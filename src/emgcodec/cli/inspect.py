@@ -1,0 +1,49 @@
+"""Show what is in a file: recordings, events, quality of each electrode.
+
+Example:
+  emgcodec inspect session.hdf5 --png session.png
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from pathlib import Path
+
+from emgcodec.cli.options import add_recording_options, file_name
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    parser.add_argument("path", type=Path, help="file or folder")
+    parser.add_argument(
+        "--png", type=Path, help="plot here; several recordings get their name behind the stem"
+    )
+    parser.add_argument("--brief", action="store_true", help="no quality report")
+    add_recording_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints a paragraph a recording."""
+    from emgcodec.io import read_all
+    from emgcodec.quality import quality
+
+    recordings = read_all(
+        args.path, sample_rate=args.sample_rate, unit=args.unit, montage=args.montage
+    )
+    for i, rec in enumerate(recordings):
+        name = str(rec.metadata.get("recording", ""))
+        print(f"{rec.metadata.get('source', args.path.name)} {name}: {rec!r}")
+        for label, count in Counter(f"{e.kind} {e.label}" for e in rec.events).most_common(20):
+            print(f"  {count:4d} x {label}")
+        if not args.brief:
+            print(quality(rec).summary())
+        if args.png:
+            from emgcodec.plot import plot_recording
+
+            suffix = args.png.suffix or ".png"
+            target = args.png if i == 0 else args.png.with_name(
+                file_name(args.png.stem, name or str(i)) + suffix
+            )  # fmt: skip
+            print(f"  plot: {plot_recording(rec, target)}")
+    return 0
