@@ -1,0 +1,95 @@
+"""Small files in the formats that `emgcodec.io` reads, for tests to write."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from emgcodec.io import read_all
+
+h5py = pytest.importorskip("h5py")
+
+T0 = 1_625_000_000.25  # unix seconds: float64 there resolves 0.24 µs
+ROW = np.dtype([("emg_left", "<f4", (16,)), ("emg_right", "<f4", (16,)), ("time", "<f8")])
+
+
+def write_corpus(
+    path: Path, *, recordings: dict[str, Any] | None = None, **attributes: Any
+) -> Path:
+    """A corpus file; `recordings` maps an id to (counts (N, C), labels (N,), segment starts)."""
+    rng = np.random.default_rng(0)
+    if recordings is None:
+        labels = np.repeat(np.array([0, 1, -1, 2], "i1"), [30, 40, 10, 20])
+        recordings = {
+            "take": (rng.integers(-500, 500, (100, 10)), labels, [0]),
+            "cycle": (rng.integers(-500, 500, (100, 10)), labels, [0, 30, 80]),
+        }
+    facts = {
+        "dataset": "3dc",
+        "subject": "P01",
+        "device": "armband",
+        "licence": "none stated",
+        "sample_rate_hz": 1000.0,
+        "unit": "adc_count (volts per count not stated)",
+        "scale": 1.0,
+        "offset": 0.0,
+        "label_names": json.dumps(["No Motion", "Power Grip", "Open Hand"]),
+    }
+    with h5py.File(path, "w") as file:
+        file.attrs.update(facts | attributes)
+        for name, (counts, labels, starts) in recordings.items():
+            group = file.create_group(f"recordings/{name}")
+            group.attrs.update(
+                session="train", repetition=3, condition="slow", contiguous=len(starts) == 1
+            )
+            group.create_dataset("emg", data=np.asarray(counts, "i2"), compression="gzip")
+            group["labels"] = np.asarray(labels, "i1")
+            group["segment_starts"] = np.asarray(starts, "i4")
+    return path
+
+
+def write_session(
+    path: Path, times: Any, *, typed: Any = (), shown: Any = (), **attributes: Any
+) -> np.ndarray[Any, Any]:
+    """An emg2qwerty session at unix times T0 + `times`; returns its rows."""
+    rows = np.zeros(len(times), ROW)
+    rng = np.random.default_rng(1)
+    rows["time"] = T0 + np.asarray(times)
+    rows["emg_left"] = rng.normal(0, 14, (len(times), 16))
+    rows["emg_right"] = rng.normal(0, 14, (len(times), 16))
+    shift = [
+        {k: v + T0 if k in ("start", "end") and v is not None else v for k, v in item.items()}
+        for item in (*typed, *shown)
+    ]
+    facts = {
+        "session_name": "2021-06-02-1622681518",
+        "user": "89335547",
+        "condition": "on_keyboard",
+        "keystrokes": json.dumps(shift[: len(typed)]),
+        "prompts": json.dumps(shift[len(typed) :]),
+    }
+    with h5py.File(path, "w") as file:
+        group = file.create_group("emg2qwerty")
+        group.create_dataset("timeseries", data=rows, chunks=True)
+        group.attrs.update(facts | attributes)
+    return rows
+
+
+def names(path: Path, **options: Any) -> list[str]:
+    return [recording.metadata["recording"] for recording in read_all(path, **options)]
+
+
+def damage(path: Path, change: Callable[[Any], None]) -> Path:
+    with h5py.File(path, "r+") as file:
+        change(file)
+    return path
+
+
+def table(x: np.ndarray[Any, Any], delimiter: str = ",", first: str = "") -> str:
+    rows = [delimiter.join(f"{value:.9g}" for value in row) for row in x.T]
+    return "\n".join([*first.splitlines(), *rows]) + "\n"
