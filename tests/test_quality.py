@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emgcodec.io import read_all
-from emgcodec.quality import VERDICTS, ElectrodeQuality, quality
+from emgcodec.quality import VERDICTS, ElectrodeQuality, quality_report
 from emgcodec.recording import Recording
 
 RATE = 1000.0
@@ -26,12 +26,12 @@ def noise(electrodes: int = 8, seconds: float = 5.0, rate: float = RATE) -> Any:
 
 
 def verdicts(x: Any, rate: float = RATE, **options: Any) -> list[str]:
-    return [electrode.verdict for electrode in quality(Recording(x, rate, **options)).electrodes]
+    return [electrode.verdict for electrode in quality_report(Recording(x, rate, **options)).electrodes]
 
 
 def test_a_good_recording_is_measured_and_found_ok() -> None:
     x = noise() + np.arange(8, dtype=np.float32)[:, None] * 100
-    report = quality(Recording(x, RATE, montage="myo"))
+    report = quality_report(Recording(x, RATE, montage="myo"))
     assert report.ok
     assert (report.montage, report.duration, report.unit) == ("myo", 5.0, "uV")
     for k, electrode in enumerate(report.electrodes):
@@ -91,15 +91,15 @@ def test_verdicts_follow_their_electrodes_and_ignore_the_unit(order: Any, gain: 
 def test_the_mains_frequency_is_told_at_any_rate(rate: float, line: float) -> None:
     x = noise(2, 10, rate)
     x[0] += 20 * np.sin(2 * np.pi * line * np.arange(x.shape[1]) / rate)
-    first, second = quality(Recording(x, rate)).electrodes
+    first, second = quality_report(Recording(x, rate)).electrodes
     assert (first.verdict, first.mains_hz) == ("mains", line)
     assert first.mains_ratio > 10 * second.mains_ratio
 
 
 def test_too_short_or_too_slow_recordings_tell_no_mains() -> None:
     x = 100 * np.sin(2 * np.pi * 50 * np.arange(900) / RATE)[None]
-    assert quality(Recording(x, RATE)).electrodes[0].mains_hz == 0
-    assert quality(Recording(noise(1, 60, 110.0), 110.0)).electrodes[0].mains_hz == 0
+    assert quality_report(Recording(x, RATE)).electrodes[0].mains_hz == 0
+    assert quality_report(Recording(noise(1, 60, 110.0), 110.0)).electrodes[0].mains_hz == 0
 
 
 def fraction(x: Any, least: int, counts: Any) -> float:
@@ -122,7 +122,7 @@ def test_runs_are_counted_exactly_across_blocks(
     x = rng.integers(0, levels, 6400)
     held = np.repeat(rng.integers(0, levels, len(lengths)), lengths)
     x[place : place + len(held)] = held[: 6400 - place]
-    (electrode,) = quality(Recording(x[None], rate)).electrodes
+    (electrode,) = quality_report(Recording(x[None], rate)).electrodes
     assert electrode.flat == pytest.approx(fraction(x, 10, lambda value: True))
     ends = {x.min(), x.max()}
     assert electrode.clipped == pytest.approx(fraction(x, 3, lambda value: value in ends))
@@ -132,13 +132,13 @@ def test_an_extreme_that_is_passed_later_was_no_clipping() -> None:
     x = noise(1, 150, 200.0)
     x[0, 100:1100] = 500.0
     x[0, 25_000] = 501.0
-    assert quality(Recording(x, 200.0)).electrodes[0].clipped == 0
+    assert quality_report(Recording(x, 200.0)).electrodes[0].clipped == 0
 
 
 @pytest.mark.parametrize("samples", [0, 1, 2, 30])
 @pytest.mark.parametrize("value", [0.0, 7.0, np.nan])
 def test_the_shortest_recordings_have_a_report(samples: int, value: float) -> None:
-    report = quality(Recording(np.full((2, samples), value), RATE))
+    report = quality_report(Recording(np.full((2, samples), value), RATE))
     lost = samples == 0 or np.isnan(value)
     assert {electrode.missing for electrode in report.electrodes} == {float(lost)}
     assert {electrode.verdict for electrode in report.electrodes} == {"missing" if lost else "ok"}
@@ -147,7 +147,7 @@ def test_the_shortest_recordings_have_a_report(samples: int, value: float) -> No
 def test_reports_are_plain_numbers_and_a_readable_table() -> None:
     x = noise(3)
     x[1] *= np.nan
-    report = quality(Recording(x, RATE, unit="mV"))
+    report = quality_report(Recording(x, RATE, unit="mV"))
     stored = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert [ElectrodeQuality(**electrode) for electrode in stored["electrodes"]] == list(
         report.electrodes
@@ -163,7 +163,7 @@ def test_the_signal_is_left_as_it_was() -> None:
     x = noise(2)
     x[0, 5] = np.inf
     before = x.copy()
-    quality(Recording(x, RATE))
+    quality_report(Recording(x, RATE))
     np.testing.assert_array_equal(x, before)
 
 
@@ -180,7 +180,7 @@ class Endless:
 def test_memory_does_not_grow_with_the_recording() -> None:
     def peak(seconds: int) -> int:
         tracemalloc.start()
-        quality(Recording(Endless(seconds), RATE))
+        quality_report(Recording(Endless(seconds), RATE))
         used = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return used
@@ -190,7 +190,7 @@ def test_memory_does_not_grow_with_the_recording() -> None:
 
 def test_bad_contact_is_found_in_real_recordings(data_dir: Path) -> None:
     found = [
-        [electrode.verdict for electrode in quality(recording).electrodes]
+        [electrode.verdict for electrode in quality_report(recording).electrodes]
         for recording in read_all(data_dir / "3dc_P01.h5")
     ]
     assert len(found) == 88

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from emgcodec.montage import MontageError as MontageError
     from emgcodec.montage import list_montages as list_montages
     from emgcodec.presets import list_presets as list_presets
-    from emgcodec.quality import quality as quality
+    from emgcodec.quality import quality_report as quality_report
     from emgcodec.recording import Event as Event
     from emgcodec.recording import Recording as Recording
     from emgcodec.recording import RecordingError as RecordingError
@@ -48,7 +48,7 @@ _HOMES = {
     "layouts": ("Layout", "LayoutError"),
     "montage": ("Electrode", "Montage", "MontageError", "list_montages"),
     "presets": ("list_presets",),
-    "quality": ("quality",),
+    "quality": ("quality_report",),
     "recording": ("Event", "Recording", "RecordingError"),
     "simulate": ("sample",),
     "tensors": ("CodecError",),

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy.ndimage import uniform_filter1d
 
 from emgcodec.gestures import canonical_gesture
-from emgcodec.quality import quality
+from emgcodec.quality import quality_report
 from emgcodec.recording import BLOCK_SECONDS, Event, FloatArray, Recording
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def plot_recording(recording: Recording, path: str | os.PathLike[str]) -> Path:
     Raises:
         PlotError: if matplotlib is missing, the format unknown or the recording empty.
     """
-    report = quality(recording)
+    report = quality_report(recording)
     rows = _rows("", recording.events)
     lane = float(np.clip(9.0 / recording.num_electrodes, 0.14, 0.55))
     strip = [0.28 * len(rows)] if rows else []

@@ -116,7 +116,7 @@ def _row(e: ElectrodeQuality) -> str:
     )
 
 
-def quality(recording: Recording) -> QualityReport:
+def quality_report(recording: Recording) -> QualityReport:
     """Measures every electrode in one pass over the signal, in constant memory.
 
     Args:

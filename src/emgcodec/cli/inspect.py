@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints a paragraph a recording."""
     from emgcodec.io import read_all
-    from emgcodec.quality import quality
+    from emgcodec.quality import quality_report
 
     recordings = read_all(
         args.path, sample_rate=args.sample_rate, unit=args.unit, montage=args.montage
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         for label, count in Counter(f"{e.kind} {e.label}" for e in rec.events).most_common(20):
             print(f"  {count:4d} x {label}")
         if not args.brief:
-            print(quality(rec).summary())
+            print(quality_report(rec).summary())
         if args.png:
             from emgcodec.plot import plot_recording
 

@@ -57,32 +57,34 @@ class Windows(nn.Module):
         x = torch.cat([history, x], dim=-1)
         valid = torch.cat([state["valid"], valid], dim=-1)
         following = {"samples": x[..., -past:], "valid": valid[..., -(past // self.hop) :]}
-        whole = valid.unfold(-1, self.window // self.hop, 1).all(dim=-1)
+        time = x.shape[-1] // self.hop - past // self.hop
+        whole = valid[..., :time]
+        for later in range(1, self.window // self.hop):
+            whole = whole & valid[..., later : later + time]
         return x.unfold(-1, self.window, self.hop), whole, following
 
 
 class Spectrum(nn.Module):
-    """Power spectrum of windows, each without its mean; sums to the window's variance."""
+    """Power spectrum of windows, each without its mean.
 
-    basis: Tensor
+    Scaled so that the bins between the first and the last add up to the variance of the window.
+    """
 
-    def __init__(self, window: int, bins: slice) -> None:
+    taper: Tensor
+
+    def __init__(self, window: int) -> None:
         super().__init__()
-        time = torch.arange(window, dtype=torch.float64)
-        hann = 0.5 - 0.5 * torch.cos(2 * math.pi * time / window)
-        bin_ = torch.arange(window // 2 + 1, dtype=torch.float64)[bins]
-        angle = 2 * math.pi * torch.outer(time, bin_) / window
-        # Two-sided power, but for the first and last bin: the sum is the mean square.
-        gain = torch.where((bin_ == 0) | (bin_ == window // 2), 1.0, 2.0)
-        scale = torch.sqrt(gain / (window * hann.square().sum()))
-        taper = hann[:, None] * scale
-        basis = torch.cat([taper * torch.cos(angle), taper * torch.sin(angle)], dim=1)
-        self.register_buffer("basis", basis.float(), persistent=False)
+        hann = torch.hann_window(window, dtype=torch.float64)
+        taper = hann * torch.sqrt(2.0 / (window * hann.square().sum()))
+        self.register_buffer("taper", taper.float(), persistent=False)
 
     def forward(self, windows: Tensor) -> Tensor:
-        """(..., window) to power (..., bins)."""
-        parts = (windows - windows.mean(dim=-1, keepdim=True)) @ self.basis
-        real, imaginary = parts.chunk(2, dim=-1)
+        """(..., window) to power (..., window / 2 + 1)."""
+        # Rows lie overlapped in the signal: one copy puts all that follows in order.
+        rows = windows.contiguous()
+        centred = (rows - rows.mean(dim=-1, keepdim=True)).mul_(self.taper)
+        parts = torch.view_as_real(torch.fft.rfft(centred))
+        real, imaginary = parts.unbind(-1)
         return torch.addcmul(imaginary.square(), real, real)
 
 
@@ -104,7 +106,7 @@ class LogSpectrogram(nn.Module):
         self.dim = self.num_bands * part.mlp_dim
         self.receptive_field = part.window
         self.windows = Windows(part.window, config.hop_length)
-        self.spectrum = Spectrum(part.window, slice(None))
+        self.spectrum = Spectrum(part.window)
         self.norm = CausalNorm(
             config.normalization, self.num_features, config.frame_rate, self.domain
         )
@@ -142,7 +144,7 @@ class LogSpectrogram(nn.Module):
         level, valid, following = self.measure(x, valid, frames, state)
         mean, rstd, statistics = self.norm(*self.moments(level), valid, frames, state)
         # Power next to nothing has a logarithm that only the floor bounds: a gain would show.
-        normal = ((level - mean) * (rstd * valid[..., None])).clamp(-_OUTLIER, _OUTLIER)
+        normal = ((level - mean).mul_(rstd)).clamp_(-_OUTLIER, _OUTLIER).mul_(valid[..., None])
         bands = normal.unflatten(2, (self.num_bands, self.per_band)).flatten(3)
         features = [self._mlp(mlp, bands[:, :, i]) for i, mlp in enumerate(self.mlps)]
         return torch.cat(features, dim=-1), valid.any(dim=-1), following | statistics
@@ -248,10 +250,11 @@ class ElectrodeSet(nn.Module):
         self.receptive_field = part.window
         edges = part.band_edges
         self.windows = Windows(part.window, config.hop_length)
-        self.spectrum = Spectrum(part.window, slice(edges[0], edges[-1]))
-        bin_ = torch.arange(edges[0], edges[-1])[:, None]
-        pool = (bin_ >= torch.tensor(edges[:-1])) & (bin_ < torch.tensor(edges[1:]))
-        self.register_buffer("pool", pool.float(), persistent=False)
+        self.spectrum = Spectrum(part.window)
+        bin_ = torch.arange(part.window // 2 + 1)[:, None]
+        pool = ((bin_ >= torch.tensor(edges[:-1])) & (bin_ < torch.tensor(edges[1:]))).float()
+        pool[-1] /= 2  # the last bin has no twin at negative frequency
+        self.register_buffer("pool", pool, persistent=False)
         self.norm = CausalNorm(config.normalization, part.num_bands, config.frame_rate, self.domain)
         self.spectral = nn.Linear(part.num_bands, part.width)
         self.position = nn.Linear(NUM_POSITION_FEATURES, part.width, bias=False)
@@ -293,7 +296,7 @@ class ElectrodeSet(nn.Module):
         level, valid, following = self.measure(x, valid, frames, state)
         mean, rstd, statistics = self.norm(*self.moments(level), valid, frames, state)
         deepest = mean.amax(dim=-1, keepdim=True) - self.dynamic_range
-        normal = (torch.maximum(level, deepest) - torch.maximum(mean, deepest)) * rstd
+        normal = (torch.maximum(level, deepest) - torch.maximum(mean, deepest)).mul_(rstd)
         h = self.spectral(normal) + self.position(position_features(positions))[:, None]
         h = F.gelu(self.mix(F.gelu(h)))
         pooled = self._attend(h, valid)

@@ -21,7 +21,7 @@ from emgcodec.nn.normalize import State
 from emgcodec.nn.quantizer import Quantizer
 from emgcodec.signal import HUGE
 
-BLOCK_FRAMES = 256
+BLOCK_FRAMES = 512
 
 Montages = Montage | Sequence[Montage]
 Calibrations = Calibration | Sequence[Calibration | None] | None
@@ -184,7 +184,9 @@ class Network(nn.Module):
     def _clean(self, x: Tensor, state: State, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """The samples with zeros where an electrode is not to be used, and validity (B, C, T)."""
         samples = x.unflatten(-1, (-1, self.config.hop_length))
-        valid = (samples.abs() <= HUGE).all(dim=-1) & state["mask"][..., None]
+        # One pass finds NaN, infinities and what is too large to be squared.
+        size = torch.linalg.vector_norm(samples, dim=-1)
+        valid = (size <= HUGE) & state["mask"][..., None]
         if mask is not None:
             valid = valid & (mask if mask.ndim == 3 else mask[..., None])
         return torch.where(valid[..., None], samples, 0.0).flatten(-2), valid

@@ -77,21 +77,16 @@ class CausalNorm(nn.Module):
         Returns:
             Mean (B, T, C, F), reciprocal deviation (B, T, C, F), both float32, and the next state.
         """
-        batch, time, electrodes, features = first.shape
+        batch, time, _, features = first.shape
         segment, length = self._segments(frames, time)
         rows = length.shape[1]
 
-        weight = valid.to(torch.float64)[..., None]
-        sample = torch.cat([weight, first * weight, second * weight], dim=-1)
-        sums = sample.new_zeros(batch, rows, electrodes, 2 * features + 1)
-        sums[:, 0] = state["partial"]
-        # Sequential adds, row by row: the same sums whatever the size of the blocks.
+        weight = valid.to(first.dtype)[..., None]
         index = segment + rows * torch.arange(batch, device=segment.device)[:, None]
-        sums = (
-            sums.flatten(0, 1)
-            .index_add(0, index.flatten(), sample.flatten(0, 1))
-            .unflatten(0, (batch, rows))
-        )
+        # Row after row is added in order: the same sums whatever the size of the blocks.
+        parts = state["partial"].split([1, features, features], dim=-1)
+        added = zip(parts, (weight, first * weight, second * weight), strict=True)
+        sums = torch.cat([self._sum_rows(index, rows, old, new) for old, new in added], dim=-1)
 
         # Statistics before each segment: a linear recurrence with constant decay, in closed form.
         age = torch.cumsum(length, dim=1) - length
@@ -107,8 +102,19 @@ class CausalNorm(nn.Module):
         last = self._segment_of(frames + time) - self._segment_of(frames)
         items = torch.arange(batch, device=frames.device)
         following = {"stats": stats[items, last], "partial": sums[items, last]}
-        pick = items[:, None]
-        return mean[pick, known], rstd[pick, known], following
+        chosen = (known + stats.shape[1] * items[:, None]).flatten()
+        shape = (batch, time)
+        mean = mean.flatten(0, 1).index_select(0, chosen).unflatten(0, shape)
+        rstd = rstd.flatten(0, 1).index_select(0, chosen).unflatten(0, shape)
+        return mean, rstd, following
+
+    @staticmethod
+    def _sum_rows(index: Tensor, rows: int, old: Tensor, new: Tensor) -> Tensor:
+        """(B, T, C, n) summed by segment onto `old` (B, C, n), which is in the first one."""
+        total = old.new_zeros(len(old), rows, *old.shape[1:])
+        total[:, 0] = old
+        total = total.flatten(0, 1).index_add_(0, index.flatten(), new.flatten(0, 1).double())
+        return total.unflatten(0, (len(old), rows))
 
     @staticmethod
     def _segment_of(frame: Tensor) -> Tensor:
