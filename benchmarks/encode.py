@@ -189,9 +189,13 @@ print(status("VmHWM") - base)
 
 
 def peak_memory(name: str, seconds: int) -> float:
-    """MiB above the loaded process while so many seconds are encoded."""
+    """MiB above the loaded process while so many seconds are encoded; median of three processes."""
     command = [sys.executable, "-c", _MEMORY, name, str(seconds)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    found = [
+        float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        for _ in range(3)
+    ]
+    return statistics.median(found)
 
 
 def main() -> None:

@@ -16,7 +16,6 @@ from emgcodec.hub import stored_dtype
 from emgcodec.montage import MAX_ELECTRODES, Montage, MontageError, resolve_montage
 from emgcodec.nn.heads import LabelHead, SignalHead
 from emgcodec.nn.network import (
-    BLOCK_FRAMES,
     Calibrations,
     Montages,
     Network,
@@ -200,12 +199,15 @@ class TensorCodec(Network):
         """
         quantizer = self._require_quantizer()
         levels = self._check_levels(num_codebooks)
-        blocks = [
-            quantizer.encode(latents, valid, levels)
-            for latents, valid in self._latent_blocks(x, lengths, montage, mask, calibration)
-        ]
-        empty = torch.zeros(len(x), 0, levels, dtype=torch.long, device=x.device)
-        return torch.cat([empty, *blocks], dim=1).mT
+        self._check_signal(x)
+        # Filled in place: small pieces kept between large temporaries would fragment the memory.
+        shape = (len(x), self.num_frames(x.shape[-1]), levels)
+        codes = torch.empty(shape, dtype=torch.long, device=x.device)
+        done = 0
+        for latents, valid in self._latent_blocks(x, lengths, montage, mask, calibration):
+            codes[:, done : done + valid.shape[1]] = quantizer.encode(latents, valid, levels)
+            done += valid.shape[1]
+        return codes.mT
 
     @inference
     def encode_latent(
@@ -313,7 +315,7 @@ class TensorCodec(Network):
         calibration: Calibrations,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Latents (B, t, D) and validity (B, t), a block of frames at a time."""
-        samples = self._check_signal(x)
+        self._check_signal(x)
         batch, electrodes, length = x.shape
         ends = self._check_lengths(lengths, batch, length)
         montages = self._montages(montage, batch, electrodes)
@@ -330,9 +332,9 @@ class TensorCodec(Network):
         state = self.init_state(batch, montages, calibration)
         frames, hop = self.num_frames(length), self.hop_length
         count = (ends + hop - 1) // hop
-        for first in range(0, frames, BLOCK_FRAMES):
-            last = min(first + BLOCK_FRAMES, frames)
-            block = hold_beyond(samples, ends, first * hop, last * hop).to(torch.float32)
+        for first in range(0, frames, self.block_frames):
+            last = min(first + self.block_frames, frames)
+            block = hold_beyond(x, ends, first * hop, last * hop).to(torch.float32)
             if order is not None:
                 block = block.gather(1, order[..., None].expand_as(block))
             part = mask[..., first:last] if mask is not None and mask.ndim == 3 else mask
@@ -345,7 +347,7 @@ class TensorCodec(Network):
         quantizer = self._require_quantizer()
         codes = self._check_codes(codes)
         state = self.init_decode_state(len(codes))
-        for part in codes.split(BLOCK_FRAMES, dim=-1) if codes.shape[-1] else ():
+        for part in codes.split(self.block_frames, dim=-1) if codes.shape[-1] else ():
             frames = state["frames"]
             h, state = self.decode_step(quantizer.decode(part.mT), state)
             yield h, frames
@@ -367,7 +369,7 @@ class TensorCodec(Network):
                 return head
         raise CodecError(f"there is no signal head to decode with: {self._known_heads()}")
 
-    def _check_signal(self, x: Tensor) -> Tensor:
+    def _check_signal(self, x: Tensor) -> None:
         if not isinstance(x, Tensor):
             raise CodecError(f"x is a {type(x).__name__}: give a torch tensor (B, C, N)")
         if x.is_complex() or x.dtype == torch.bool:
@@ -381,7 +383,6 @@ class TensorCodec(Network):
                 f"x has shape {tuple(x.shape)}: electrodes first, (B, C, N) with at most "
                 f"{MAX_ELECTRODES} electrodes; use x.mT if samples come first"
             )
-        return x
 
     def _check_lengths(
         self, lengths: Tensor | Sequence[int] | None, batch: int, longest: int

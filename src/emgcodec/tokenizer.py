@@ -16,7 +16,6 @@ from emgcodec.calibration import Calibration, CalibrationError
 from emgcodec.config import LabelHeadConfig
 from emgcodec.io import read
 from emgcodec.montage import Montage
-from emgcodec.nn.network import BLOCK_FRAMES
 from emgcodec.recording import Event, Recording, RecordingError
 from emgcodec.signal import (
     LevelMeter,
@@ -126,7 +125,7 @@ def _blocks(
     codec: TensorCodec, rec: Recording, preparation: Preparation
 ) -> Iterator[tuple[FloatArray, BoolArray, int]]:
     """Prepared signal in whole frames (C, n), which samples are genuine, and n without padding."""
-    size = BLOCK_FRAMES * codec.hop_length
+    size = codec.block_frames * codec.hop_length
     check = _UnitCheck(rec)
     x = np.zeros((rec.num_electrodes, 0), np.float32)
     good = np.zeros((rec.num_electrodes, 0), bool)

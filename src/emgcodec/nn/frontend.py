@@ -1,7 +1,7 @@
 """From samples to one vector a frame: three frontends with one interface.
 
-``forward(x, valid, positions, frames, state)`` takes (B, C, T * hop) finite samples, (B, C, T)
-validity of each electrode in each frame, (B, C, 4) positions and (B,) frames so far, and gives
+``forward(x, valid, positions, frames, state)`` takes (B, C, T * hop) samples, (B, C, T) validity
+of each electrode in each frame (where it is not, samples may be anything), (B, C, 4) positions and (B,) frames so far, and gives
 (B, T, D) features, (B, T) whether any electrode was valid, and the next state. ``measure`` is its
 first half, what the causal norm learns from, and ``moments`` the sums behind that.
 """
@@ -28,6 +28,12 @@ POWER_FLOOR = 1e-6
 """Added to power (µV squared) before the logarithm."""
 
 _OUTLIER = 4.0  # deviations
+
+
+def without_invalid(x: Tensor, valid: Tensor) -> Tensor:
+    """(B, C, T * hop) samples with zeros in frames that are not valid, (B, C, T)."""
+    frames = x.unflatten(-1, (valid.shape[-1], -1))
+    return torch.where(valid[..., None], frames, 0.0).flatten(-2)
 
 
 class Windows(nn.Module):
@@ -128,6 +134,7 @@ class LogSpectrogram(nn.Module):
         self, x: Tensor, valid: Tensor, frames: Tensor, state: State
     ) -> tuple[Tensor, Tensor, State]:
         """Log power (B, T, C, F), validity (B, T, C) and the next state of the windows."""
+        x = without_invalid(x, valid)
         windows, valid, following = self.windows(x, valid, frames, state)
         level = torch.log10(self.spectrum(windows.transpose(1, 2)) + POWER_FLOOR)
         return level, valid.transpose(1, 2), following
@@ -207,7 +214,8 @@ class Conv(nn.Module):
         self, x: Tensor, valid: Tensor, frames: Tensor, state: State
     ) -> tuple[Tensor, Tensor, State]:
         """Samples (B, T, C, hop) and validity (B, T, C); there is no state to carry."""
-        return x.unflatten(-1, (-1, self.hop)).transpose(1, 2), valid.transpose(1, 2), {}
+        samples = without_invalid(x, valid).unflatten(-1, (-1, self.hop))
+        return samples.transpose(1, 2), valid.transpose(1, 2), {}
 
     @staticmethod
     def moments(samples: Tensor) -> tuple[Tensor, Tensor]:
@@ -281,8 +289,8 @@ class ElectrodeSet(nn.Module):
         windows, valid, following = self.windows(x, valid, frames, state)
         level = torch.log10(self.spectrum(windows.transpose(1, 2)) @ self.pool + POWER_FLOOR)
         # A window without any change is a lead that has come off, not a quiet muscle.
-        alive = (level > math.log10(2 * POWER_FLOOR)).any(dim=-1)
-        return level, valid.transpose(1, 2) & alive, following
+        valid = valid.transpose(1, 2) & (level.amax(dim=-1) > math.log10(2 * POWER_FLOOR))
+        return torch.where(valid[..., None], level, 0.0), valid, following
 
     @staticmethod
     def moments(level: Tensor) -> tuple[Tensor, Tensor]:

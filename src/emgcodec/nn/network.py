@@ -21,8 +21,6 @@ from emgcodec.nn.normalize import State
 from emgcodec.nn.quantizer import Quantizer
 from emgcodec.signal import HUGE
 
-BLOCK_FRAMES = 512
-
 Montages = Montage | Sequence[Montage]
 Calibrations = Calibration | Sequence[Calibration | None] | None
 
@@ -72,6 +70,11 @@ class Network(nn.Module):
                 self.shaper = NoiseShaper(config)
             else:
                 self.head[name] = LabelHead(part, dim)
+
+    @property
+    def block_frames(self) -> int:
+        """Frames of one step over a whole recording: products of a good size, in the cache."""
+        return 512 if self.config.hop_length < 32 else 256
 
     @property
     def features(self) -> str:
@@ -169,7 +172,7 @@ class Network(nn.Module):
             Latents (B, T, D), which frames had any signal (B, T), and the next state.
         """
         frames = state["frames"]
-        x, valid = self._clean(x, state, mask)
+        valid = self._usable(x, state, mask)
         features, alive, frontend = self.frontend(
             x, valid, state["positions"], frames, _part(state, "frontend")
         )
@@ -181,22 +184,19 @@ class Network(nn.Module):
         }
         return latents, alive, following | _join({"frontend": frontend, "encoder": encoder})
 
-    def _clean(self, x: Tensor, state: State, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The samples with zeros where an electrode is not to be used, and validity (B, C, T)."""
-        samples = x.unflatten(-1, (-1, self.config.hop_length))
+    def _usable(self, x: Tensor, state: State, mask: Tensor | None) -> Tensor:
+        """(B, C, T): electrodes that are there, wanted, and sane in each frame."""
         # One pass finds NaN, infinities and what is too large to be squared.
-        size = torch.linalg.vector_norm(samples, dim=-1)
-        valid = (size <= HUGE) & state["mask"][..., None]
-        if mask is not None:
-            valid = valid & (mask if mask.ndim == 3 else mask[..., None])
-        return torch.where(valid[..., None], samples, 0.0).flatten(-2), valid
+        size = torch.linalg.vector_norm(x.unflatten(-1, (-1, self.config.hop_length)), dim=-1)
+        usable: Tensor = (size <= HUGE) & state["mask"][..., None]
+        return usable if mask is None else usable & (mask if mask.ndim == 3 else mask[..., None])
 
     def statistics_step(
         self, x: Tensor, state: State, mask: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """Sums that a `Calibration` is made of, (B, C, 2 F + 1): frames, features, squares."""
         frames = state["frames"]
-        x, valid = self._clean(x, state, mask)
+        valid = self._usable(x, state, mask)
         values, valid, following = self.frontend.measure(x, valid, frames, _part(state, "frontend"))
         first, second = self.frontend.moments(values)
         weight = valid.double()[..., None]
@@ -278,7 +278,7 @@ class Network(nn.Module):
         Both are (B, T, C, F).
         """
         assert isinstance(self.frontend, ElectrodeSet)
-        x, genuine = self._clean(x, state, mask)
+        genuine = self._usable(x, state, mask)
         level, whole, _ = self.frontend.measure(
             x, genuine, state["frames"], _part(state, "frontend")
         )

@@ -113,8 +113,9 @@ class CausalNorm(nn.Module):
         """(B, T, C, n) summed by segment onto `old` (B, C, n), which is in the first one."""
         total = old.new_zeros(len(old), rows, *old.shape[1:])
         total[:, 0] = old
-        total = total.flatten(0, 1).index_add_(0, index.flatten(), new.flatten(0, 1).double())
-        return total.unflatten(0, (len(old), rows))
+        added = total.flatten(0, 1).index_add_(0, index.flatten(), new.flatten(0, 1).double())
+        summed: Tensor = added.unflatten(0, (len(old), rows))
+        return summed
 
     @staticmethod
     def _segment_of(frame: Tensor) -> Tensor:
