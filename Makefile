@@ -26,7 +26,7 @@ check: .venv/.dev
 	$(BIN)/mypy
 
 bench: .venv/.demo
-	$(BIN)/python benchmarks/encode.py
+	$(BIN)/python benchmarks/encode.py --json docs/results/encode.json --page docs/performance.md
 
 # Both installs are editable, so either may follow the other and neither runs stale code.
 .venv/.demo: pyproject.toml constraints.txt | $(BIN)/python

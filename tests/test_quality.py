@@ -26,7 +26,9 @@ def noise(electrodes: int = 8, seconds: float = 5.0, rate: float = RATE) -> Any:
 
 
 def verdicts(x: Any, rate: float = RATE, **options: Any) -> list[str]:
-    return [electrode.verdict for electrode in quality_report(Recording(x, rate, **options)).electrodes]
+    return [
+        electrode.verdict for electrode in quality_report(Recording(x, rate, **options)).electrodes
+    ]
 
 
 def test_a_good_recording_is_measured_and_found_ok() -> None:

@@ -1,4 +1,4 @@
-"""The quantizer: gradients, partial sums, bad frames, and equality with the library that trains it."""
+"""The quantizer: gradients, partial sums, bad frames, equality with the library behind it."""
 
 from __future__ import annotations
 

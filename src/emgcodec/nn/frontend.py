@@ -1,9 +1,10 @@
 """From samples to one vector a frame: three frontends with one interface.
 
 ``forward(x, valid, positions, frames, state)`` takes (B, C, T * hop) samples, (B, C, T) validity
-of each electrode in each frame (where it is not, samples may be anything), (B, C, 4) positions and (B,) frames so far, and gives
-(B, T, D) features, (B, T) whether any electrode was valid, and the next state. ``measure`` is its
-first half, what the causal norm learns from, and ``moments`` the sums behind that.
+of each electrode in each frame (samples may be anything where it is not), (B, C, 4) positions and
+(B,) frames so far, and gives (B, T, D) features, (B, T) whether any electrode was valid, and the
+next state. ``measure`` is its first half, what the causal norm learns from, and ``moments`` the
+sums behind that.
 """
 
 from __future__ import annotations
