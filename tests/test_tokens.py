@@ -221,7 +221,7 @@ def test_the_format_is_as_described(tmp_path: Path) -> None:
         ({"montage": None}, "montage"),
         ({"montage": Montage.ring(4).to_dict()}, "scale"),
         ({"montage": Montage.ring(8).to_dict() | {"colour": "red"}}, "not written"),
-        ({"montage": {"name": "x", "electrodes": [[math.inf]]}}, "infinity"),
+        ({"montage": {"name": "x", "electrodes": [[math.inf]]}}, "finite"),
         ({"unit": "V"}, "unit"),
         ({"calibration": 3}, "calibration"),
         ({"vocab_id": None}, "vocab_id"),

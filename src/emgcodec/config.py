@@ -411,14 +411,3 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise ConfigError(f"{where}={value!r}: {hint.__name__} is needed")
     return value
-
-
-def describe(config: CodecConfig) -> dict[str, Any]:
-    """The config's fields without the long label and montage lists, for people to read."""
-    data = config.to_dict()
-    if config.montage is not None:
-        data["montage"] = f"{config.montage.name} ({len(config.montage)} electrodes)"
-    for head in data["heads"].values():
-        if "labels" in head:
-            head["labels"] = f"{len(head['labels'])} classes"
-    return data

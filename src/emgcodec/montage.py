@@ -34,10 +34,8 @@ class Electrode:
     row: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.angle) and math.isfinite(self.row)):
-            raise MontageError(
-                f"electrode angle={self.angle}, row={self.row}: both must be finite numbers"
-            )
+        if not all(map(math.isfinite, (self.band, self.angle, self.row))):
+            raise MontageError(f"{self}: give finite numbers")
         if int(self.band) != self.band or not 0 <= self.band < 16:
             raise MontageError(f"electrode band={self.band}: give a whole number from 0 to 15")
         object.__setattr__(self, "band", int(self.band))
@@ -114,7 +112,7 @@ class Montage:
         Raises:
             MontageError: if there would be no electrode or more than 128.
         """
-        step = span / columns if span >= 360.0 else span / max(columns - 1, 1)
+        step = span / max(columns if span >= 360.0 else columns - 1, 1)
         electrodes = tuple(
             Electrode(0, step * column, row) for row in range(rows) for column in range(columns)
         )
@@ -196,7 +194,7 @@ class Montage:
         try:
             electrodes = tuple(Electrode(*entry) for entry in data["electrodes"])
             return cls(str(data["name"]), electrodes, bool(data.get("assumed", False)))
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, OverflowError) as error:
             raise MontageError(f"not a stored montage: {error!r}") from error
 
     def digest(self) -> str:

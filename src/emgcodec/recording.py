@@ -178,7 +178,7 @@ class Recording:
         else:
             part = self._source.read(start, min(stop, self.num_samples))
         if self._factor != 1.0:
-            part = part * self._factor
+            part = np.multiply(part, self._factor, dtype=np.float64)  # float16 would overflow
         with np.errstate(over="ignore"):  # what does not fit float32 is inf: repair sees it
             return np.ascontiguousarray(part, dtype=np.float32)
 
@@ -202,11 +202,11 @@ class Recording:
         """The stretch from `start` to `end` seconds, with its events shifted and clipped."""
         first = max(0, round(start * self.sample_rate))
         last = min(self.num_samples, round(end * self.sample_rate))
-        offset, length = first / self.sample_rate, max(0, last - first) / self.sample_rate
+        offset, stop = first / self.sample_rate, max(first, last) / self.sample_rate
         events = [
-            replace(e, start=max(e.start - offset, 0.0), end=min(e.end - offset, length))
+            replace(e, start=max(e.start, offset) - offset, end=min(e.end, stop) - offset)
             for e in self.events
-            if e.start - offset < length and e.end - offset >= 0.0
+            if max(e.start, offset) < min(e.end, stop) or offset <= e.start < stop
         ]
         return Recording(
             self.read(first, max(first, last)),

@@ -109,10 +109,8 @@ class Resampler:
             steps = phase + np.arange(count) * self._down
             first = base + steps // self._up - self._half + 1 - self._start
             phases = steps % self._up
-            if self._table is not None:
-                weights = self._table[phases]
-            else:
-                weights = self._weights(phases / self._up)
+            table = self._table
+            weights = self._weights(phases / self._up) if table is None else table[phases]
             windows = np.lib.stride_tricks.sliding_window_view(self._buffer, 2 * self._half, axis=1)
             parts.append(np.einsum("cnk,nk->cn", windows[:, first], weights))
             self._next += count
@@ -215,14 +213,14 @@ class _Nearest:
         index = base + steps // (2 * self._up) - self._start
         result = self._buffer[:, np.minimum(index, max(self._buffer.shape[1] - 1, 0))]
         self._next += count
-        drop = self._next * self._down // self._up - self._start
-        drop = min(max(0, drop), max(0, self._buffer.shape[1] - 1))
+        oldest = self._next * self._down // self._up
+        drop = min(max(0, oldest - self._start), max(0, self._buffer.shape[1] - 1))
         self._buffer, self._start = self._buffer[:, drop:], self._start + drop
         return result
 
 
 class LevelMeter:
-    """Root mean square per electrode, over the valid windows of a signal of any length.
+    """Root mean square per electrode, over the genuine samples of a signal of any length.
 
     Args:
         num_electrodes: Rows of the signal.
@@ -238,16 +236,16 @@ class LevelMeter:
         """Takes (C, n) samples and which of them are genuine."""
         whole = x.shape[1] // self._window * self._window
         for part, good in ((x[:, :whole], valid[:, :whole]), (x[:, whole:], valid[:, whole:])):
-            if part.shape[1] == 0:
-                continue
-            size = min(self._window, part.shape[1])
-            windows = part.reshape(len(x), -1, size)
-            usable = good.reshape(len(x), -1, size).all(axis=2)
-            self._energy += (windows.var(axis=2, dtype=np.float64) * usable).sum(axis=1) * size
-            self._count += usable.sum(axis=1) * size
+            shape = (len(x), -1, min(self._window, max(part.shape[1], 1)))
+            windows, genuine = part.reshape(shape), good.reshape(shape)
+            count = genuine.sum(axis=2)
+            counted = genuine | (count == 0)[..., None]  # the variance of nothing is no number
+            variance = windows.var(axis=2, dtype=np.float64, where=counted)
+            self._energy += (variance * count).sum(axis=1)
+            self._count += count.sum(axis=1)
 
     def level(self) -> FloatArray:
-        """(C,) float32; 0 for an electrode without one valid window."""
+        """(C,) float32; 0 for an electrode without one genuine sample."""
         return np.sqrt(self._energy / np.maximum(self._count, 1)).astype(np.float32)
 
 

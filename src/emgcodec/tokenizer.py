@@ -63,7 +63,7 @@ def tokenize(
         meter.push(x[:, :length], good[:, :length])
         signal, mask = _tensors(codec, x[order], good[order])
         found, state = codec.encode_step(signal, state, mask)
-        codes.append(found[0].numpy())
+        codes.append(found[0].cpu().numpy())
     found_codes = np.concatenate(codes, axis=1)
     valid: BoolArray = np.asarray((found_codes >= 0).all(axis=0))
     metadata = {k: v for k, v in rec.metadata.items() if isinstance(v, str | int | float | bool)}
@@ -150,7 +150,8 @@ def _blocks(
 def _tensors(codec: TensorCodec, x: FloatArray, good: BoolArray) -> tuple[Tensor, Tensor]:
     """A batch of one for the codec: the signal, and which electrodes are genuine in each frame."""
     share = good.reshape(len(good), -1, codec.hop_length).mean(axis=2)
-    return torch.from_numpy(x)[None], torch.from_numpy(share >= _GENUINE)[None]
+    signal, genuine = torch.from_numpy(x)[None], torch.from_numpy(share >= _GENUINE)[None]
+    return signal.to(codec.device), genuine.to(codec.device)
 
 
 class _UnitCheck:
@@ -202,7 +203,7 @@ def calibrate(
         for x, good, _ in _blocks(codec, rec, preparation):
             signal, mask = _tensors(codec, x[order], good[order])
             sums, state = codec.statistics_step(signal, state, mask)
-            total += sums[0].numpy()
+            total += sums[0].cpu().numpy()
     frames, sums_, squares = np.split(total, [1, 1 + codec.frontend.num_features], axis=1)
     if not frames.any():
         raise CalibrationError("recordings: no electrode has a single valid frame")
@@ -227,16 +228,21 @@ def _repaired(recs: list[Recording]) -> Iterator[FloatArray]:
             yield repair.push(block)[0]
 
 
+def _codes(codec: TensorCodec, tokens: Tokens) -> Tensor:
+    """(1, K, T) for the codec, -1 where the signal was missing."""
+    codes = np.where(tokens.valid, tokens.codes.astype(np.int64), -1)
+    return torch.from_numpy(codes)[None].to(codec.device)
+
+
 def detokenize(codec: TensorCodec, tokens: Tokens) -> Recording:
     """See `Codec.detokenize`."""
-    codes = np.where(tokens.valid, tokens.codes.astype(np.int64), -1)
     resampler = Resampler(codec.sample_rate, tokens.sample_rate, len(tokens.montage))
     length = num_resampled(tokens.num_samples, tokens.sample_rate, codec.sample_rate)
     emg = np.zeros((len(tokens.montage), tokens.num_samples), np.float32)
     level = tokens.scale[:, None]
     done = left = 0
-    for wave in codec.wave_blocks(torch.from_numpy(codes)[None], tokens.montage):
-        block = wave[0, :, : max(0, length - left)].numpy()
+    for wave in codec.wave_blocks(_codes(codec, tokens), tokens.montage):
+        block = wave[0, :, : max(0, length - left)].cpu().numpy()
         silent = np.repeat(~tokens.valid, codec.hop_length)[left : left + block.shape[1]]
         left += block.shape[1]
         part = resampler.push(np.where(silent, 0.0, block * level))
@@ -257,8 +263,7 @@ def detokenize(codec: TensorCodec, tokens: Tokens) -> Recording:
 
 def transcribe(codec: TensorCodec, tokens: Tokens, head: str) -> list[Event]:
     """See `Codec.transcribe`."""
-    codes = np.where(tokens.valid, tokens.codes.astype(np.int64), -1)
-    scores = codec.predict(torch.from_numpy(codes)[None], head)[0]
+    scores = codec.predict(_codes(codec, tokens), head)[0].cpu()
     part = codec.config.heads[head]
     assert isinstance(part, LabelHeadConfig)
     rate, end = tokens.frame_rate, tokens.num_samples / tokens.sample_rate

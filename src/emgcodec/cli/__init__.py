@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
 from emgcodec.cli import decode, info, inspect, tokenize
+from emgcodec.cli.options import complain
 
 COMMANDS = {"info": info, "inspect": inspect, "tokenize": tokenize, "decode": decode}
 
@@ -40,8 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         result: int = COMMANDS[args.command].run(args)
         return result
     except (ValueError, OSError) as error:
-        print(f"emgcodec {args.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        complain(args.command, error)
         return 2
     except KeyboardInterrupt:
-        print(f"emgcodec {args.command}: interrupted; finished files are whole", file=sys.stderr)
+        complain(args.command, "interrupted; finished files are whole")
         return 130

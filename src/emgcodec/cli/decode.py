@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emgcodec.cli.options import add_model_option
+from emgcodec.cli.options import add_model_option, complain, make_folder, new_name
 
 if TYPE_CHECKING:
     from emgcodec.recording import Recording
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the signals, prints the events."""
+    """Writes the signals, prints the events; a file that fails is named, the others are done."""
     from tqdm import tqdm
 
     from emgcodec.codec import Codec
@@ -35,19 +35,26 @@ def run(args: argparse.Namespace) -> int:
 
     if args.out is None and not args.events:
         raise ValueError("nothing to do: give -o FOLDER for signals, --events for labels, or both")
-    codec = Codec.from_pretrained(args.model)
     if args.out is not None:
-        args.out.mkdir(parents=True, exist_ok=True)
-    for path in tqdm(args.inputs, desc="decode", unit="files", disable=len(args.inputs) < 2):
-        tokens = Tokens.load(path)
-        if args.out is not None:
-            target = args.out / f"{path.stem}.npz"
-            _write(codec.detokenize(tokens), target)
-            print(target)
-        for head in codec.heads if args.events else ():
-            if head != "signal":
-                print(*codec.transcribe(tokens, head), sep="\n")
-    return 0
+        make_folder(args.out)
+    codec = Codec.from_pretrained(args.model)
+    names: set[str] = set()
+    failed = 0
+    for path in tqdm(args.inputs, desc="decode", unit="files", disable=None):
+        try:
+            tokens = Tokens.load(path)
+            if args.out is not None:
+                target = args.out / new_name(names, ".npz", path.stem)
+                _write(codec.detokenize(tokens), target)
+                tqdm.write(str(target))
+            for head in codec.heads if args.events else ():
+                if head != "signal":
+                    events = codec.transcribe(tokens, head)
+                    tqdm.write("\n".join([f"{path}: {head}", *map(str, events)]))
+        except (ValueError, OSError) as error:
+            failed += 1
+            complain("decode", error, path)
+    return 2 if failed else 0
 
 
 def _write(rec: Recording, target: Path) -> None:

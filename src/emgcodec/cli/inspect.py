@@ -10,7 +10,7 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
-from emgcodec.cli.options import add_recording_options, file_name
+from emgcodec.cli.options import add_recording_options, new_name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,9 +31,10 @@ def run(args: argparse.Namespace) -> int:
     recordings = read_all(
         args.path, sample_rate=args.sample_rate, unit=args.unit, montage=args.montage
     )
-    for i, rec in enumerate(recordings):
-        name = str(rec.metadata.get("recording", ""))
-        print(f"{rec.metadata.get('source', args.path.name)} {name}: {rec!r}")
+    taken: set[str] = set()
+    for rec in recordings:
+        name = rec.metadata["recording"]
+        print(f"{rec.metadata['source']} {name}: {rec!r}")
         for label, count in Counter(f"{e.kind} {e.label}" for e in rec.events).most_common(20):
             print(f"  {count:4d} x {label}")
         if not args.brief:
@@ -41,9 +42,9 @@ def run(args: argparse.Namespace) -> int:
         if args.png:
             from emgcodec.plot import plot_recording
 
-            suffix = args.png.suffix or ".png"
-            target = args.png if i == 0 else args.png.with_name(
-                file_name(args.png.stem, name or str(i)) + suffix
-            )  # fmt: skip
-            print(f"  plot: {plot_recording(rec, target)}")
+            png = args.png
+            if taken:
+                png = png.with_name(new_name(taken, png.suffix, png.stem, name))
+            taken.add(png.name)
+            print(f"  plot: {plot_recording(rec, png)}")
     return 0

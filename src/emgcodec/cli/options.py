@@ -1,8 +1,11 @@
-"""Arguments that several commands share."""
+"""What several commands share: arguments, names of files, words about what failed."""
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import sys
+from pathlib import Path
 
 
 def add_recording_options(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +26,29 @@ def add_model_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def file_name(*parts: str) -> str:
-    """A file name of harmless characters."""
-    joined = "_".join(part for part in parts if part)
-    return "".join(c if c.isalnum() or c in "._-" else "-" for c in joined)
+def make_folder(path: Path) -> None:
+    """Makes the folder for results, unless it is there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ValueError(f"--out {path}: a file is in its place; name a folder") from error
+
+
+def new_name(taken: set[str], suffix: str, *parts: str) -> str:
+    """A file name of harmless characters, none that is `taken`; then it is."""
+    joined = "_".join(dict.fromkeys(filter(None, parts)))
+    stem = "".join(c if c.isalnum() or c in "._-" else "-" for c in joined)
+    numbered = (f"{stem}_{number}{suffix}" for number in itertools.count(2))
+    name = next(n for n in itertools.chain([stem + suffix], numbered) if n not in taken)
+    taken.add(name)
+    return name
+
+
+def complain(command: str, problem: object, path: Path | None = None) -> None:
+    """One line on stderr, which names the file; above the progress bar if there is one."""
+    from tqdm import tqdm
+
+    words = str(problem).split()
+    if path is not None and str(path) not in str(problem):
+        words.insert(0, f"{path}:")
+    tqdm.write(f"emgcodec {command}: {' '.join(words)}", file=sys.stderr)

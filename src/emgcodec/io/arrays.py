@@ -1,7 +1,8 @@
-"""NumPy files: ``.npy`` stays on disk until it is read, ``.npz`` may state rate, unit and time."""
+"""NumPy files: ``.npy`` stays on disk until it is read, ``.npz`` may state what it is."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from emgcodec.io.entry import Entry, Options, naming
+from emgcodec.montage import Montage, MontageError
 from emgcodec.recording import Recording, RecordingError, check_emg
 
 Scalar = TypeVar("Scalar", str, float)
 
-_FACTS = ("sample_rate", "unit", "start_time")
+_FACTS = ("sample_rate", "unit", "start_time", "montage")
 
 
 @dataclass(frozen=True)
@@ -70,24 +72,27 @@ def _load_npz(path: Path, options: Options) -> Recording:
         facts = {name: archive[name] for name in _FACTS if name in archive.files}
     return Recording(
         emg,
-        options.rate(_fact(facts, "sample_rate", float, 0.0) if "sample_rate" in facts else None),
-        montage=options.montage,
-        unit=options.unit or _fact(facts, "unit", str, "uV"),
-        start_time=_fact(facts, "start_time", float, 0.0),
+        options.rate(_fact(facts, "sample_rate", float)),
+        montage=options.montage or _montage(_fact(facts, "montage", str)),
+        unit=options.unit or _fact(facts, "unit", str) or "uV",
+        start_time=_fact(facts, "start_time", float) or 0.0,
     )
 
 
-def _fact(
-    facts: dict[str, npt.NDArray[Any]], name: str, kind: type[Scalar], default: Scalar
-) -> Scalar:
-    if name not in facts:
-        return default
+def _fact(facts: dict[str, npt.NDArray[Any]], name: str, kind: type[Scalar]) -> Scalar | None:
     try:
-        return kind(facts[name].item())
+        return kind(facts[name].item()) if name in facts else None
     except (TypeError, ValueError) as error:
         raise RecordingError(
             f"states {name}={facts[name]!r}: expected one {kind.__name__}"
         ) from error
+
+
+def _montage(text: str | None) -> Montage | None:
+    try:
+        return None if text is None else Montage.from_dict(json.loads(text))
+    except json.JSONDecodeError as error:
+        raise MontageError(f"states montage={text!r:.40}: expected the JSON of one") from error
 
 
 @contextmanager

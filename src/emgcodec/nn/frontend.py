@@ -269,6 +269,8 @@ class ElectrodeSet(nn.Module):
         self.position = nn.Linear(NUM_POSITION_FEATURES, part.width, bias=False)
         self.mix = nn.Linear(part.width, part.width)
         self.score = nn.Linear(part.width, part.heads * part.queries)
+        self.sector = nn.Linear(NUM_POSITION_FEATURES, part.heads * part.queries, bias=False)
+        self._init_sectors()
         self.value = nn.Linear(part.width, part.width)
         self.project = nn.Linear(part.width * part.queries, self.dim)
 
@@ -306,20 +308,31 @@ class ElectrodeSet(nn.Module):
         mean, rstd, statistics = self.norm(*self.moments(level), valid, frames, state)
         deepest = mean.amax(dim=-1, keepdim=True) - self.dynamic_range
         normal = (torch.maximum(level, deepest) - torch.maximum(mean, deepest)).mul_(rstd)
-        h = self.spectral(normal) + self.position(position_features(positions))[:, None]
+        place = position_features(positions)
+        h = self.spectral(normal).add_(self.position(place)[:, None])
         h = F.gelu(self.mix(F.gelu(h)))
-        pooled = self._attend(h, valid)
+        pooled = self._attend(h, self.sector(place)[:, None], valid)
         return self.project(pooled), valid.any(dim=-1), following | statistics
 
-    def _attend(self, h: Tensor, valid: Tensor) -> Tensor:
+    @torch.no_grad()
+    def _init_sectors(self) -> None:
+        """Each query starts with a sector of the ring; half of the heads prefer one band."""
+        angle = torch.arange(self.queries) * 2 * math.pi / self.queries
+        weight = torch.zeros(self.heads, self.queries, NUM_POSITION_FEATURES)
+        weight[..., 0], weight[..., 1] = 2.5 * torch.sin(angle), 2.5 * torch.cos(angle)
+        for head in range(self.heads // 2, self.heads):
+            weight[head, :, -1] = 4.0 * (-1) ** head
+        self.sector.weight.copy_(weight.flatten(0, 1))
+
+    def _attend(self, h: Tensor, sector: Tensor, valid: Tensor) -> Tensor:
         """(B, T, C, W) and (B, T, C) to (B, T, queries * W); the queries are constants."""
         # Large but finite: a frame without any electrode gives zeros, not NaN.
-        score = self.score(h).masked_fill(~valid[..., None], -1e4)
-        weight = torch.softmax(score, dim=2) * valid[..., None]
+        score = self.score(h).add_(sector).masked_fill(~valid[..., None], -1e4)
+        weight = torch.softmax(score, dim=2)
         weight = weight.unflatten(-1, (self.heads, self.queries)).permute(0, 1, 3, 4, 2)
         value = self.value(h).unflatten(-1, (self.heads, -1)).transpose(2, 3)
         pooled: Tensor = (weight @ value).transpose(2, 3).flatten(2)
-        return pooled
+        return pooled * valid.any(dim=-1)[..., None]
 
 
 Frontend = LogSpectrogram | Conv | ElectrodeSet

@@ -72,6 +72,11 @@ class Network(nn.Module):
                 self.head[name] = LabelHead(part, dim)
 
     @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    @property
     def block_frames(self) -> int:
         """Frames of one step over a whole recording: products of a good size, in the cache."""
         return 512 if self.config.hop_length < 32 else 256
@@ -110,7 +115,7 @@ class Network(nn.Module):
                 f"codec {self.config.name!r} has the fixed montage {fixed.name!r}: bring the rows "
                 "into its order first, x[:, montage.order_for(codec.config.montage)]"
             )
-        device = next(self.parameters()).device
+        device = self.device
         width = max((len(m) for m in montages), default=1)
         positions = torch.zeros(batch_size, width, 4)
         mask = torch.zeros(batch_size, width, dtype=torch.bool)
@@ -207,7 +212,7 @@ class Network(nn.Module):
 
     def init_decode_state(self, batch_size: int, num_electrodes: int = 0) -> State:
         """State before the first code of each stream; electrodes count for waveforms only."""
-        device = next(self.parameters()).device
+        device = self.device
         parts = {"decoder": self.decoder.init_state(batch_size, device)}
         if self.shaper is not None and num_electrodes:
             parts["shaper"] = self.shaper.init_state(batch_size, num_electrodes, device)

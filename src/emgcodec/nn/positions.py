@@ -9,7 +9,7 @@ NUM_POSITION_FEATURES = 8
 
 
 def position_features(positions: Tensor) -> Tensor:
-    """(..., 4) of `Montage.positions` to (..., 8): three angular harmonics, row and band."""
+    """(..., 4) of `Montage.positions` to (..., 8): three angular harmonics, row, band (last)."""
     sine, cosine, row, band = positions.unbind(-1)
     sine2, cosine2 = 2 * sine * cosine, cosine.square() - sine.square()
     sine3, cosine3 = sine * cosine2 + cosine * sine2, cosine * cosine2 - sine * sine2

@@ -84,13 +84,12 @@ def _segment(rec: Recording, codec: Codec) -> Segment:
         block=name.split(".")[0],
         montage=rec.montage,
         x=x - np.median(x[:, ::16], axis=1, keepdims=True),
-        labels=_frame_labels(rec, codec, dataset in CUED),
+        labels=_frame_labels(rec, codec, codec.num_frames(x.shape[1]), dataset in CUED),
     )
 
 
-def _frame_labels(rec: Recording, codec: Codec, cued: bool) -> npt.NDArray[np.int64]:
+def _frame_labels(rec: Recording, codec: Codec, frames: int, cued: bool) -> npt.NDArray[np.int64]:
     """The label at each frame's last sample; what follows a cue too closely has none."""
-    frames = codec.num_frames(round(rec.duration * codec.sample_rate))
     time = (np.arange(frames) + 1) / codec.frame_rate
     labels = np.full(frames, UNLABELLED)
     for event in rec.events:
@@ -130,7 +129,7 @@ class WindowSampler:
         codec: Whose frames they are for.
         seconds: Longest window.
         batch_size: Windows of one batch; they share one electrode count.
-        weights: Chance of each data set; even by default.
+        weights: Chance of each data set.
         calibrated: Share of windows that start from the wearing's calibration.
         seed: Of all draws.
     """

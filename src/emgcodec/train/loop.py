@@ -74,11 +74,13 @@ def simulated_recordings(people: int) -> Iterator[Recording]:
 
 
 def gesture_loss(scores: torch.Tensor, batch: Batch, valid: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy over each data set's own classes, each class weighing alike in the batch."""
+    """Cross-entropy over each data set's own classes; rare classes of the batch weigh more."""
     scores = scores.masked_fill(~batch.classes[:, None], -1e4)
     labels = torch.where(valid, batch.labels, UNLABELLED)
     counts = torch.bincount(labels[labels >= 0], minlength=scores.shape[-1]).float()
     weight = torch.where(counts > 0, counts.clamp(min=1).rsqrt(), 0.0)
+    if not weight.any():  # no label in the whole batch: a mean of nothing would be nan
+        return scores.sum() * 0.0
     return F.cross_entropy(scores.flatten(0, 1), labels.flatten(), weight, label_smoothing=0.05)
 
 

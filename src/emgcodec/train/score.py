@@ -10,7 +10,7 @@ import torch
 
 from emgcodec.calibration import Calibration
 from emgcodec.codec import Codec
-from emgcodec.train.data import Segment
+from emgcodec.train.data import Segment, is_calibration
 
 
 def score_gestures(
@@ -29,17 +29,13 @@ def score_gestures(
         segments: Of the people to score.
         calibrations: By wearing, or None for a cold start.
     """
-    truth: dict[str, list[np.ndarray]] = defaultdict(list)
-    guess: dict[str, list[np.ndarray]] = defaultdict(list)
-    first: dict[str, str] = {}
-    for s in segments:
-        first.setdefault(s.wearing, s.block)
+    answers: dict[str, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
     classes = {
         d: np.unique(np.concatenate([s.labels[s.labels >= 0] for s in segments if s.dataset == d]))
         for d in {s.dataset for s in segments}
     }
     for s in segments:
-        if s.block == first[s.wearing]:
+        if is_calibration(s, segments):
             continue
         calibration = calibrations[s.wearing] if calibrations else None
         x = torch.from_numpy(s.x)[None]
@@ -47,14 +43,12 @@ def score_gestures(
         scores = codec.predict(codes, "gesture")[0].numpy()
         allowed = classes[s.dataset]
         labelled = s.labels >= 0
-        truth[s.subject].append(s.labels[labelled])
-        guess[s.subject].append(allowed[scores[labelled][:, allowed].argmax(axis=1)])
+        guess = allowed[scores[labelled][:, allowed].argmax(axis=1)]
+        answers[s.subject].append((s.labels[labelled], guess))
     result: dict[str, dict[str, float]] = defaultdict(dict)
-    for subject in truth:
-        dataset = subject.split("/")[0]
-        result[dataset][subject] = balanced_accuracy(
-            np.concatenate(truth[subject]), np.concatenate(guess[subject])
-        )
+    for subject, pairs in answers.items():
+        columns = map(np.concatenate, zip(*pairs, strict=True))
+        result[subject.split("/")[0]][subject] = balanced_accuracy(*columns)
     return dict(result)
 
 
