@@ -207,9 +207,9 @@ def page(result: dict[str, Any]) -> str:
         f"Made by `{result['command']}` at commit `{result['commit'][:12]}` "
         f"({', '.join(f'{k} {v}' for k, v in result['versions'].items())}; one thread of "
         f"{result['machine']}). Ratios are medians over rounds of one run. The floor is the time "
-        "of the operations that the codec needs (products, fast Fourier transform, attention within "
-        "the window; no element-wise work) at the rate of a 1024-cubed float32 product in the same "
-        "round.",
+        "of the operations that the codec needs (products, fast Fourier transform, attention "
+        "within the window; no element-wise work) at the rate of a 1024-cubed float32 product in "
+        "the same round.",
         "",
         "| preset | electrodes | GFLOP per second of signal | times real time | times the floor |",
         "|---|---|---|---|---|",

@@ -384,7 +384,7 @@ BAD_SIGNALS = {
     "rate missing": (noise(), {"sample_rate": None}, "sample_rate"),
     "volts": (noise() * 1e-6, {}, "unit="),
     "nanovolts": (noise() * 1e4, {}, "unit="),
-    "flat": (np.zeros((4, 5000)), {}, "unit="),
+    "flat": (np.zeros((4, 5000)), {}, "flat or missing"),
     "unit": (noise(), {"unit": "kV"}, "unit"),
     "montage size": (noise(), {"montage": "myo"}, "8 electrodes"),
     "montage name": (noise(), {"montage": "glove"}, "choose from"),

@@ -109,10 +109,21 @@ def python(code: str) -> str:
     return done.stdout
 
 
+def code_lines(path: Path) -> int:
+    """Lines of a file that are neither blank, comment nor docstring."""
+    text = path.read_text("utf-8")
+    docs: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            docs |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    lines = enumerate(text.splitlines(), 1)
+    return sum(i not in docs and line.strip()[:1] not in ("", "#") for i, line in lines)
+
+
 def test_files_stay_short_and_the_house_small() -> None:
     lines = {name: path.read_text("utf-8").count("\n") for name, path in MODULES.items()}
     assert {name: n for name, n in lines.items() if n > 500} == {}
-    assert 0 < sum(lines.values()) < 8000
+    assert 0 < sum(code_lines(path) for path in MODULES.values()) < 8000
 
 
 def test_imports_only_point_down() -> None:

@@ -104,7 +104,7 @@ class Codec(TensorCodec):
         recording: Recording | str | Path | npt.ArrayLike,
         *,
         sample_rate: float | None = None,
-        unit: str = "uV",
+        unit: str | None = None,
         montage: Montage | str | None = None,
         calibration: Calibration | None = None,
     ) -> Tokens:
@@ -113,7 +113,7 @@ class Codec(TensorCodec):
         Args:
             recording: A `Recording`, a path, or a (C, N) array.
             sample_rate: Hz, of an array.
-            unit: Of an array: ``uV``, ``mV``, ``V`` or ``adc``.
+            unit: ``uV`` (an array's default), ``mV``, ``V`` or ``adc``; instead of a file's own.
             montage: Of an array, or instead of the recording's own.
             calibration: From `calibrate`, for the same electrodes.
 

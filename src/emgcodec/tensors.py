@@ -301,7 +301,7 @@ class TensorCodec(Network):
         skip = shaper.window - shaper.hop  # samples before the first frame's own
         yield torch.zeros(len(codes), positions.shape[1], 0, device=codes.device)
         for h, frames in self._decoded_blocks(codes):
-            done, state = shaper(head(h, positions), positions, frames, state)
+            done, state = shaper(head(h, positions) + head.correction, positions, frames, state)
             yield done[..., skip:]
             skip = max(0, skip - done.shape[-1])
         yield state["tail"][..., skip:]

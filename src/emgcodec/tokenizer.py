@@ -47,7 +47,7 @@ def tokenize(
     recording: Recording | str | Path | npt.ArrayLike,
     *,
     sample_rate: float | None,
-    unit: str,
+    unit: str | None,
     montage: Montage | str | None,
     calibration: Calibration | None,
 ) -> Tokens:
@@ -92,23 +92,27 @@ def tokenize(
 def _as_recording(
     recording: Recording | str | Path | npt.ArrayLike,
     sample_rate: float | None,
-    unit: str,
+    unit: str | None,
     montage: Montage | str | None,
 ) -> Recording:
     if isinstance(recording, str | Path):
-        return read(recording, sample_rate=sample_rate, montage=montage)
+        return read(recording, sample_rate=sample_rate, unit=unit, montage=montage)
     if isinstance(recording, Recording):
         if sample_rate is not None and sample_rate != recording.sample_rate:
             raise RecordingError(
                 f"sample_rate={sample_rate}: the recording says {recording.sample_rate:g} Hz; "
                 "leave it out, or pass the array"
             )
+        if unit is not None and unit != recording.unit:
+            raise RecordingError(
+                f"unit={unit!r}: the recording is in {recording.unit}; leave it out"
+            )
         if montage is not None:
             recording = recording.with_montage(montage)
         return recording
     if sample_rate is None:
         raise RecordingError("sample_rate is missing: an array needs it, for example 2000")
-    return Recording(recording, sample_rate, unit=unit, montage=montage)
+    return Recording(recording, sample_rate, unit=unit or "uV", montage=montage)
 
 
 def _electrode_order(codec: TensorCodec, rec: Recording) -> tuple[list[int], Montage]:
@@ -170,6 +174,11 @@ class _UnitCheck:
         if not self._found:
             return
         highest, typical = max(self._found), float(np.median(self._found))
+        if highest == 0.0:
+            raise RecordingError(
+                "the signal is flat or missing on most electrodes: check the file and the leads, "
+                "or give unit='adc' to tokenize it all the same"
+            )
         if highest < LOWEST_SD or typical > HIGHEST_SD:
             value = highest if highest < LOWEST_SD else typical
             raise RecordingError(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
@@ -39,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         result: int = COMMANDS[args.command].run(args)
         return result
+    except BrokenPipeError:  # whoever read the output has seen enough; Python would flush again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError) as error:
         complain(args.command, error)
         return 2

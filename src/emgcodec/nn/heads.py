@@ -19,8 +19,11 @@ class SignalHead(nn.Module):
     """Log10 power in each band of each electrode, relative to the electrode's mean power.
 
     A frame's vector and an electrode's position meet in a product of `rank` features, so any
-    electrode can be asked for.
+    electrode can be asked for. The mean of a logarithm lies below the logarithm of the mean: what
+    a waveform must add to have the right power is in `correction`, (F,), measured after training.
     """
+
+    correction: Tensor
 
     def __init__(self, config: CodecConfig, part: SignalHeadConfig, dim: int) -> None:
         super().__init__()
@@ -31,6 +34,7 @@ class SignalHead(nn.Module):
         )
         self.bands = nn.Linear(part.rank, config.frontend.num_bands)
         nn.init.constant_(self.bands.bias, -2.0)  # a band's usual share of the power
+        self.register_buffer("correction", torch.full((config.frontend.num_bands,), 0.2))
 
     def forward(self, h: Tensor, positions: Tensor) -> Tensor:
         """(B, T, D) and (B, C, 4) to (B, T, C, F)."""
@@ -65,7 +69,6 @@ class NoiseShaper(nn.Module):
     noise: Tensor
     taper: Tensor
     spread: Tensor
-    bias: Tensor
 
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
@@ -85,10 +88,6 @@ class NoiseShaper(nn.Module):
         # A band's power in white noise of unit variance, so that the gain is a ratio.
         share = width * 2.0 / self.window
         self.register_buffer("spread", inside.float() / share, persistent=False)
-        # Mean of the log of a chi-square variable lies below the log of its mean.
-        freedom = (width / 1.5).clamp(min=1.0)
-        bias = (torch.digamma(freedom) - freedom.log()) / math.log(10)
-        self.register_buffer("bias", bias, persistent=False)
 
     def init_state(self, batch_size: int, num_electrodes: int, device: torch.device) -> State:
         """The unfinished samples of the last frame."""
@@ -116,7 +115,7 @@ class NoiseShaper(nn.Module):
         sample = start[:, None, :, None] + torch.arange(self.window, device=level.device)
         index = (sample + _noise_offset(positions)[:, :, None, None]) % _NOISE_LENGTH
         spectrum = torch.fft.rfft(self.noise[index], dim=-1)
-        power = torch.pow(10.0, (level - self.bias).clamp(max=6.0)) @ self.spread.T
+        power = torch.pow(10.0, level.clamp(max=6.0)) @ self.spread.T
         gain = torch.sqrt(power).transpose(1, 2)
         pieces = torch.fft.irfft(spectrum * gain, n=self.window, dim=-1) * self.taper
         tail = state["tail"]

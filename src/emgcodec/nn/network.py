@@ -36,6 +36,7 @@ class CodecOutput:
         valid: (B, T) frames with a signal.
         heads: Output of each head: scores (B, T, V), spectrum (B, T, C, F).
         losses: Terms that need no labels: ``commitment``, ``reconstruction``.
+        spectrum: What the signal head should have said, and where that is known, (B, T, C, F).
         stats: Codebook usage.
     """
 
@@ -45,6 +46,7 @@ class CodecOutput:
     valid: Tensor
     heads: dict[str, Tensor]
     losses: dict[str, Tensor]
+    spectrum: tuple[Tensor, Tensor] | None = None
     stats: dict[str, float] = field(default_factory=dict)
 
 
@@ -263,16 +265,17 @@ class Network(nn.Module):
             losses["commitment"] = result.commitment
         h, _ = self.decode_step(quantized, self.init_decode_state(len(x)))
         heads: dict[str, Tensor] = {}
+        spectrum = None
         for name, head in self.head.items():
             if isinstance(head, SignalHead):
                 heads[name] = head(h, state["positions"])
-                target, known = self._spectrum_target(x, state, valid, mask)
+                spectrum = target, known = self._spectrum_target(x, state, valid, mask)
                 error = (heads[name] - target).square() * known
                 losses["reconstruction"] = error.sum() / known.sum().clamp(min=1)
             else:
                 heads[name] = head(h)
         transposed = latents.mT, quantized.mT, codes.mT
-        return CodecOutput(*transposed, valid, heads, losses, stats)
+        return CodecOutput(*transposed, valid, heads, losses, spectrum, stats)
 
     @torch.no_grad()
     def _spectrum_target(

@@ -17,7 +17,7 @@ from emgcodec.codec import Codec
 from emgcodec.gestures import GESTURES, canonical_gesture
 from emgcodec.montage import Electrode, Montage
 from emgcodec.recording import Recording
-from emgcodec.signal import Preparation
+from emgcodec.signal import Notch, Preparation
 
 UNLABELLED = -100
 CUED = ("3dc", "flexemg", "myo_readings")
@@ -120,6 +120,15 @@ def is_calibration(segment: Segment, segments: Sequence[Segment]) -> bool:
     return segment.block == next(s.block for s in segments if s.wearing == segment.wearing)
 
 
+def as_calibrated(
+    x: npt.NDArray[np.float32], calibration: Calibration | None, codec: Codec
+) -> npt.NDArray[np.float32]:
+    """The signal as the calibration will have it: without the mains that it found."""
+    if calibration is None or calibration.mains is None:
+        return x
+    return Notch(calibration.mains, codec.sample_rate).push(x).astype(np.float32)
+
+
 class WindowSampler:
     """Endless random batches: data sets, then people, then recordings, each alike.
 
@@ -184,15 +193,14 @@ class WindowSampler:
         for i, s in enumerate(chosen):
             last = max(0, s.x.shape[1] - length) // hop
             frame = int(rng.integers(last + 1))
-            part = s.x[:, frame * hop :][:, :length]
+            known = self._calibrations[s.wearing] if rng.random() < self._calibrated else None
+            part = as_calibrated(s.x[:, frame * hop :][:, :length], known, self._codec)
             x[i, :, : part.shape[1]] = part * 10.0 ** rng.normal(0, 0.05, (electrodes, 1))
             frames = -(-part.shape[1] // hop)
             labels[i, :frames] = s.labels[frame : frame + frames]
             lengths.append(part.shape[1])
             montages.append(rotated(s.montage, rng.normal(0, 12.0)))
-            calibration = self._calibrations[s.wearing]
-            known = replace(calibration, montage=montages[-1])
-            starts.append(known if rng.random() < self._calibrated else None)
+            starts.append(known and replace(known, montage=montages[-1]))
         keep = rng.random((len(chosen), electrodes)) > 0.1 * (rng.random((len(chosen), 1)) < 0.5)
         keep[:, rng.integers(electrodes)] = True
         return Batch(

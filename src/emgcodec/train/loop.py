@@ -9,8 +9,9 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -113,18 +114,31 @@ def fit(
         torch.nn.utils.clip_grad_norm_(codec.parameters(), 1.0)
         optimizer.step()
         elapsed = (time.monotonic() - start) / 60
-        if step % 25 == 0:
+        share = min(elapsed / minutes, 1.0)
+        if step % 25 == 0 or share >= 1.0:
             terms = {"gesture": gesture} | out.losses
             entry = {name: float(value.detach()) for name, value in terms.items()} | out.stats
             log.append({"step": step} | entry)
             progress.set_postfix_str(f"step {step} gesture {entry['gesture']:.2f}")
-        progress.update(min(elapsed / minutes, 1.0) * minutes - progress.n)
-        share = min(elapsed / minutes, 1.0)
+        progress.update(share * minutes - progress.n)
         if share >= 1.0:
             break
     progress.close()
     codec.eval()
     return log
+
+
+@torch.no_grad()
+def correct_power(codec: Codec, batches: Iterable[Batch]) -> None:
+    """Measures what the signal head's logarithms lack of the true power, band by band."""
+    wanted, given = torch.zeros(2, codec.frontend.num_features)
+    for batch in batches:
+        out = codec(batch.x, batch.lengths, montage=batch.montages, mask=batch.mask)
+        assert out.spectrum is not None
+        target, known = out.spectrum
+        wanted += (torch.pow(10.0, target) * known).sum(dim=(0, 1, 2))
+        given += (torch.pow(10.0, out.heads["signal"]) * known).sum(dim=(0, 1, 2))
+    codec.get_buffer("head.signal.correction").copy_(torch.log10(wanted / given))
 
 
 def summary(scores: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
@@ -169,6 +183,7 @@ def main() -> None:
         seed=args.seed,
     )
     log = fit(codec, sampler, args.minutes, args.rate)
+    correct_power(codec, islice(sampler, 40))
     codec.round_weights()
     scores = {
         "cold": summary(score_gestures(codec, parts["validation"], None)),

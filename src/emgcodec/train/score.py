@@ -10,7 +10,7 @@ import torch
 
 from emgcodec.calibration import Calibration
 from emgcodec.codec import Codec
-from emgcodec.train.data import Segment, is_calibration
+from emgcodec.train.data import Segment, as_calibrated, is_calibration
 
 
 def score_gestures(
@@ -38,7 +38,7 @@ def score_gestures(
         if is_calibration(s, segments):
             continue
         calibration = calibrations[s.wearing] if calibrations else None
-        x = torch.from_numpy(s.x)[None]
+        x = torch.from_numpy(as_calibrated(s.x, calibration, codec))[None]
         codes = codec.encode(x, montage=s.montage, calibration=calibration)
         scores = codec.predict(codes, "gesture")[0].numpy()
         allowed = classes[s.dataset]
