@@ -44,8 +44,8 @@ HEAVY = ("large", "teacher")  # 6 s instead of 60
 def needed_flop(codec: Codec, electrodes: int) -> float:
     """Floating-point operations that a second of signal needs, without any waste.
 
-    Products of the layers, a fast Fourier transform instead of our matrix product, attention to
-    the window only, and the lookup; element-wise work is left out.
+    Products of the layers, the Fourier transform, attention to the window only, and the lookup;
+    element-wise work is left out.
     """
     config = codec.config
     part, encoder, quantizer = config.frontend, config.encoder, config.quantizer

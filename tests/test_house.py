@@ -36,6 +36,7 @@ LAYERS = (
     "tokens",
     "nn",
     "hub",
+    "checks",
     "tensors",
     "tokenizer",
     "codec",

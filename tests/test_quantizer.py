@@ -175,9 +175,22 @@ def test_resumed_training_is_uninterrupted_training() -> None:
     assert torch.equal(straight.codebooks, resumed.codebooks)
 
 
-def test_codebooks_stay_float32() -> None:
+def test_trained_codebooks_are_not_started_anew() -> None:
+    valid = torch.ones(4, 100, dtype=torch.bool)
+    old, tuned = quantizer(decay=0.99).train(), quantizer(decay=0.99).train()
+    for seed in range(3):
+        old(latents(seed=seed), valid)
+    tuned.load_state_dict(old.state_dict())
+    before = tuned.codebooks.clone()
+    tuned(latents(seed=9), valid)
+    change = (tuned.codebooks - before).norm() / before.norm()
+    assert 0 < change < 0.2
+
+
+def test_codebooks_may_be_changed_in_place() -> None:
     part = quantizer().eval()
-    before = part.codebooks.clone()
-    part = part.to(torch.bfloat16)
-    assert part.codebooks.dtype == torch.float32
-    assert torch.equal(part.codebooks, before)
+    with torch.no_grad():
+        part.codebooks.mul_(3.0)
+        rows = part.project_in(latents()).flatten(0, 1)
+        nearest = torch.cdist(rows, part.codebooks[0]).argmin(dim=1)
+        assert torch.equal(part.lookup(rows, 1)[:, 0], nearest)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from emgcodec.calibration import Calibration as Calibration
     from emgcodec.calibration import CalibrationError as CalibrationError
+    from emgcodec.checks import CodecError as CodecError
     from emgcodec.codec import Codec as Codec
     from emgcodec.config import CodecConfig as CodecConfig
     from emgcodec.config import ConfigError as ConfigError
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from emgcodec.recording import Recording as Recording
     from emgcodec.recording import RecordingError as RecordingError
     from emgcodec.simulate import sample as sample
-    from emgcodec.tensors import CodecError as CodecError
     from emgcodec.tokens import Tokens as Tokens
     from emgcodec.tokens import TokensError as TokensError
 
@@ -51,7 +51,7 @@ _HOMES = {
     "quality": ("quality_report",),
     "recording": ("Event", "Recording", "RecordingError"),
     "simulate": ("sample",),
-    "tensors": ("CodecError",),
+    "checks": ("CodecError",),
     "tokens": ("Tokens", "TokensError"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from emgcodec.montage import Montage
+from emgcodec.montage import Montage, MontageError
 
 _FORMAT_VERSION = 1
 _KEY = "emgcodec_calibration"
@@ -150,6 +150,7 @@ class Calibration:
             montage = Montage.from_dict(header.pop("montage"))
             calibration = cls(**arrays, **header, montage=montage)
         except (
+            MontageError,
             SafetensorError,
             KeyError,
             TypeError,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import numpy.typing as npt
 import torch
 
 from emgcodec.calibration import Calibration
+from emgcodec.checks import CodecError
 from emgcodec.hub import find_model, load_config, load_tensors, save_model, stored_dtype
 from emgcodec.montage import Montage
 from emgcodec.presets import preset
 from emgcodec.recording import Event, Recording
-from emgcodec.tensors import CodecError, TensorCodec, inference
+from emgcodec.tensors import TensorCodec, inference
 from emgcodec.tokenizer import calibrate, detokenize, tokenize, transcribe
 from emgcodec.tokens import Tokens
 
@@ -64,7 +66,11 @@ class Codec(TensorCodec):
         return codec.to(device).eval()
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Writes config.json, model.safetensors and a model card; `from_pretrained` reads them."""
+        """Writes config.json, model.safetensors and a model card; `from_pretrained` reads them.
+
+        The weights are rounded in place to the type they are stored in: the file is the model.
+        """
+        self.round_weights()
         save_model(directory, self.config, self.state_dict(), self._card())
 
     @torch.no_grad()
@@ -161,9 +167,17 @@ class Codec(TensorCodec):
         return transcribe(self, tokens, head)
 
     def check_vocabulary(self, tokens: Tokens) -> None:
-        """Raises a `CodecError` if the tokens belong to other codebooks."""
+        """Raises a `CodecError` if the tokens belong to other codebooks.
+
+        Warns if they were made by another codec on the same codebooks.
+        """
         if tokens.vocab_id != self.vocab_id:
             raise CodecError(
                 f"tokens are of vocabulary {tokens.vocab_id!r} (codec {tokens.codec_id!r}), this "
                 f"codec's is {self.vocab_id!r}: load the codec that made them"
+            )
+        if tokens.codec_id != self.codec_id:
+            warnings.warn(
+                f"tokens were made by {tokens.codec_id}, on the same codebooks as {self.codec_id}",
+                stacklevel=3,
             )

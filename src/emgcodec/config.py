@@ -211,6 +211,7 @@ class QuantizerConfig:
             2 <= self.size <= 65536,
             f"quantizer.size={self.size}: codes are uint16, give 2 to 65536",
         )
+        _require(self.dim >= 0, f"quantizer.dim={self.dim}: give a width, or 0 for the encoder's")
         if self.kind != "rvq":
             object.__setattr__(self, "levels", int(self.kind == "vq"))
 
@@ -283,6 +284,11 @@ class CodecConfig:
             0 <= self.quantizer.after_block <= self.encoder.blocks,
             f"quantizer.after_block={self.quantizer.after_block}: "
             f"the encoder has {self.encoder.blocks} blocks",
+        )
+        _require(
+            isinstance(self.frontend, ElectrodeSetConfig)
+            or not any(isinstance(head, SignalHeadConfig) for head in self.heads.values()),
+            f"heads: a signal head needs the frontend electrode_set, not {self.frontend.kind}",
         )
         if isinstance(self.frontend, ElectrodeSetConfig):
             _require(

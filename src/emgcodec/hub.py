@@ -66,6 +66,8 @@ def save_model(
         name: tensor.detach().cpu().to(stored_dtype(name, config)).contiguous()
         for name, tensor in tensors.items()
     }
+    if bad := [name for name, tensor in stored.items() if not tensor.isfinite().all()]:
+        raise ModelError(f"{bad} hold numbers that {config.storage} cannot: nothing was written")
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as beside:
         text = json.dumps(config.to_dict(), indent=1, ensure_ascii=False)
         (Path(beside) / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")

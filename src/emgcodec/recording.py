@@ -15,6 +15,7 @@ import numpy.typing as npt
 from emgcodec.montage import MAX_ELECTRODES, Montage, resolve_montage
 
 BLOCK_SECONDS = 60.0
+MAX_BLOCK_VALUES = 1 << 24
 MIN_SAMPLE_RATE = 100.0
 UNITS: dict[str, float] = {"uV": 1.0, "mV": 1e3, "V": 1e6, "adc": 1.0}
 """Factor to microvolt; ``adc`` counts have none and stay as they are."""
@@ -184,7 +185,8 @@ class Recording:
 
     def blocks(self, seconds: float = BLOCK_SECONDS) -> Iterator[FloatArray]:
         """The signal in blocks of `seconds`, each (C, n): constant memory for any length."""
-        size = max(1, round(seconds * self.sample_rate))
+        size = round(seconds * self.sample_rate)
+        size = max(1, min(size, MAX_BLOCK_VALUES // self.num_electrodes))
         for start in range(0, self.num_samples, size):
             yield self.read(start, min(start + size, self.num_samples))
 

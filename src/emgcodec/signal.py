@@ -24,7 +24,7 @@ HUGE = 1e9
 
 _KAISER_BETA = 6.0  # about 60 dB of stop band
 _TABLE_PHASES = 1024
-_OUTPUTS_AT_ONCE = 1024
+_TAPS_AT_ONCE = 1 << 20  # over outputs and electrodes
 
 
 def num_resampled(num_samples: int, source_rate: float, target_rate: float) -> int:
@@ -103,8 +103,9 @@ class Resampler:
 
     def _produce(self, stop: int) -> FloatArray:
         parts = [np.zeros((len(self._buffer), 0))]
+        at_once = max(1, _TAPS_AT_ONCE // (2 * self._half * len(self._buffer)))
         while self._next < stop:
-            count = min(stop - self._next, _OUTPUTS_AT_ONCE)
+            count = min(stop - self._next, at_once)
             base, phase = divmod(self._next * self._down, self._up)
             steps = phase + np.arange(count) * self._down
             first = base + steps // self._up - self._half + 1 - self._start

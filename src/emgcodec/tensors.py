@@ -5,18 +5,27 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from emgcodec.checks import (
+    CodecError,
+    check_codes,
+    check_lengths,
+    check_levels,
+    check_mask,
+    check_signal,
+)
 from emgcodec.config import LabelHeadConfig
-from emgcodec.hub import stored_dtype
-from emgcodec.montage import MAX_ELECTRODES, Montage, MontageError, resolve_montage
+from emgcodec.montage import Montage, MontageError, resolve_montage
 from emgcodec.nn.heads import LabelHead, SignalHead
 from emgcodec.nn.network import (
     Calibrations,
+    CodecOutput,
     Montages,
     Network,
     hold_beyond,
@@ -29,27 +38,28 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 _C = TypeVar("_C", bound="TensorCodec")
 
-
-class CodecError(ValueError):
-    """A tensor, head or option that this codec cannot work with."""
+_DROPOUT = threading.RLock()  # held while dropout is switched off in a codec that trains
 
 
 def inference(
     method: Callable[Concatenate[_C, _P], _R],
 ) -> Callable[Concatenate[_C, _P], _R]:
-    """Runs a method without gradients and in eval mode, whatever mode the codec is in."""
+    """Runs a method without gradients, dropout and autocast: codes depend on none of them."""
 
     @functools.wraps(method)
     def run(self: _C, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        training = self.training
-        if training:
-            self.eval()
-        try:
-            with torch.no_grad():
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            active = [m for m in self.modules() if isinstance(m, nn.Dropout) and m.training]
+            if not active:
                 return method(self, *args, **kwargs)
-        finally:
-            if training:
-                self.train()
+            with _DROPOUT:
+                for module in active:
+                    module.eval()
+                try:
+                    return method(self, *args, **kwargs)
+                finally:
+                    for module in active:
+                        module.train()
 
     return run
 
@@ -131,26 +141,69 @@ class TensorCodec(Network):
 
     @property
     def codec_id(self) -> str:
-        """Name and hash of the config and all tensors as stored: which codec made the codes."""
+        """Name and hash of the config and all tensors: which codec made the codes."""
         return self._ids()[1]
 
     def _ids(self) -> tuple[str, str]:
         tensors = self.state_dict()
-        state = tuple((t.data_ptr(), t._version) for t in tensors.values())
+        state: Any = None
+        if not any(t.is_inference() for t in tensors.values()):  # those do not tell of changes
+            state = self.config, [(t.data_ptr(), t._version) for t in tensors.values()]
         cached: tuple[Any, tuple[str, str]] | None = getattr(self, "_cached_ids", None)
-        if cached is not None and cached[0] == state:
+        if cached is not None and state is not None and cached[0] == state:
             return cached[1]
         facts = [self.num_codebooks, self.codebook_size, self.sample_rate, self.hop_length]
         vocab = hashlib.sha256(json.dumps(facts).encode())
         whole = hashlib.sha256(json.dumps(self.config.to_dict(), sort_keys=True).encode())
         for name, tensor in sorted(tensors.items()):
-            data = tensor.cpu().to(stored_dtype(name, self.config)).numpy().tobytes()
+            data = tensor.detach().cpu().numpy().tobytes()
             whole.update(name.encode() + data)
             if name == "quantizer.codebooks":
                 vocab.update(data)
         ids = vocab.hexdigest()[:12], f"{self.config.name}-{whole.hexdigest()[:12]}"
         self._cached_ids = (state, ids)
         return ids
+
+    def forward(
+        self,
+        x: Tensor,
+        lengths: Tensor | Sequence[int] | None = None,
+        *,
+        montage: Montages | str | None = None,
+        mask: Tensor | None = None,
+        calibration: Calibrations = None,
+        quantize: bool = True,
+    ) -> CodecOutput:
+        """Training: every output and the losses that need no labels, with gradients.
+
+        Args:
+            x: (B, C, N) µV at the codec's rate, at least one sample.
+            lengths: (B,) samples of each item.
+            montage: Of all items, or one each; rows in the codec's order where it has its own.
+            mask: (B, C) or (B, C, T) bool, electrodes to use.
+            calibration: Of all items, or one or None each.
+            quantize: False lets latents pass unquantized, to warm up before codebooks start.
+
+        Raises:
+            CodecError: if the tensor, lengths or mask cannot be.
+        """
+        check_signal(x)
+        check_mask(mask, x.shape, self.num_frames(x.shape[-1]))
+        if x.shape[-1] == 0 or len(x) == 0:
+            raise CodecError(f"x has shape {tuple(x.shape)}: there is nothing to train on")
+        return super().forward(
+            x.to(torch.float32),
+            check_lengths(lengths, len(x), x.shape[-1]),
+            montage=self._montages(montage, len(x), x.shape[1]),
+            mask=mask,
+            calibration=calibration,
+            quantize=quantize,
+        )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        if fn(torch.zeros(1)).dtype != torch.float32:
+            raise CodecError("a codec stays in float32: in other types it would give other codes")
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
 
     @inference
     def encode_step(
@@ -165,7 +218,20 @@ class TensorCodec(Network):
 
         Returns:
             Codes (B, K, T) int64, -1 for frames without any electrode, and the next state.
+
+        Raises:
+            CodecError: if x is not whole frames of the state's electrodes.
         """
+        check_signal(x)
+        if x.shape[:2] != state["mask"].shape or x.shape[-1] % self.hop_length:
+            raise CodecError(
+                f"x has shape {tuple(x.shape)}: the state is of {tuple(state['mask'].shape)} "
+                f"streams and electrodes, and samples come in whole frames of {self.hop_length}"
+            )
+        if x.shape[-1] == 0:
+            return torch.empty(len(x), self.num_codebooks, 0, dtype=torch.long), state
+        check_mask(mask, x.shape, self.num_frames(x.shape[-1]))
+        x = x.to(torch.float32)
         latents, valid, following = self.latent_step(x, state, mask)
         return self._require_quantizer().encode(latents, valid).mT, following
 
@@ -183,7 +249,8 @@ class TensorCodec(Network):
         """Signals to codes; the same whatever the batch and the padding.
 
         Args:
-            x: (B, C, N) µV at the codec's rate.
+            x: (B, C, N) µV at the codec's rate. A sample that is not finite masks its electrode
+                in the frames that it touches (`tokenize` repairs single ones).
             lengths: (B,) samples of each item; what lies behind is padding.
             montage: Of all items, or one each; an assumed ring by default.
             mask: (B, C) or (B, C, T) bool, electrodes to use.
@@ -198,16 +265,17 @@ class TensorCodec(Network):
             CodecError: if the tensor, lengths or number of levels cannot be.
         """
         quantizer = self._require_quantizer()
-        levels = self._check_levels(num_codebooks)
-        self._check_signal(x)
+        levels = check_levels(num_codebooks, self.num_codebooks)
+        check_signal(x)
         # Filled in place: small pieces kept between large temporaries would fragment the memory.
-        shape = (len(x), self.num_frames(x.shape[-1]), levels)
+        shape = (len(x), levels, self.num_frames(x.shape[-1]))
         codes = torch.empty(shape, dtype=torch.long, device=x.device)
         done = 0
         for latents, valid in self._latent_blocks(x, lengths, montage, mask, calibration):
-            codes[:, done : done + valid.shape[1]] = quantizer.encode(latents, valid, levels)
+            fresh = quantizer.encode(latents, valid, levels)
+            codes[..., done : done + valid.shape[1]] = fresh.mT
             done += valid.shape[1]
-        return codes.mT
+        return codes
 
     @inference
     def encode_latent(
@@ -234,7 +302,11 @@ class TensorCodec(Network):
     @inference
     def decode_latent(self, codes: Tensor) -> Tensor:
         """(B, K', T) codes to the (B, D, T) latents they stand for; zeros at -1."""
-        return self._require_quantizer().decode(self._check_codes(codes).mT).mT
+        return (
+            self._require_quantizer()
+            .decode(check_codes(codes, self.num_codebooks, self.codebook_size).mT)
+            .mT
+        )
 
     @inference
     def predict(self, codes: Tensor, head: str) -> Tensor:
@@ -287,7 +359,7 @@ class TensorCodec(Network):
             CodecError: if the codec has no signal head, or the length is not that of T frames.
         """
         whole = codes.shape[-1] * self.hop_length
-        if length is not None and self.num_frames(length) != codes.shape[-1]:
+        if length is not None and (length < 0 or self.num_frames(length) != codes.shape[-1]):
             raise CodecError(f"length={length} does not fit {codes.shape[-1]} frames of codes")
         parts = list(self.wave_blocks(codes, montage))
         return torch.cat(parts, dim=-1)[..., : whole if length is None else length]
@@ -315,12 +387,11 @@ class TensorCodec(Network):
         calibration: Calibrations,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Latents (B, t, D) and validity (B, t), a block of frames at a time."""
-        self._check_signal(x)
+        check_signal(x)
         batch, electrodes, length = x.shape
-        ends = self._check_lengths(lengths, batch, length)
+        ends = check_lengths(lengths, batch, length)
         montages = self._montages(montage, batch, electrodes)
-        if mask is not None and mask.shape[:2] != x.shape[:2]:
-            raise CodecError(f"mask has shape {tuple(mask.shape)}: give (B, C) or (B, C, T)")
+        check_mask(mask, x.shape, self.num_frames(x.shape[-1]))
         order = None
         if self.config.montage is not None:
             rows = [m.order_for(self.config.montage) for m in montages]
@@ -329,7 +400,7 @@ class TensorCodec(Network):
                 order = torch.tensor(rows, device=x.device)
         if order is not None and mask is not None:
             mask = torch.stack([m[o] for m, o in zip(mask, order, strict=True)])
-        state = self.init_state(batch, montages, calibration)
+        state = self.init_state(batch, montages, calibration, num_electrodes=electrodes)
         frames, hop = self.num_frames(length), self.hop_length
         count = (ends + hop - 1) // hop
         for first in range(0, frames, self.block_frames):
@@ -345,7 +416,7 @@ class TensorCodec(Network):
     def _decoded_blocks(self, codes: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Vectors that heads read (B, t, D), and the frames before them (B,)."""
         quantizer = self._require_quantizer()
-        codes = self._check_codes(codes)
+        codes = self._codes(codes)
         state = self.init_decode_state(len(codes))
         for part in codes.split(self.block_frames, dim=-1) if codes.shape[-1] else ():
             frames = state["frames"]
@@ -360,6 +431,9 @@ class TensorCodec(Network):
             )
         return self.quantizer
 
+    def _codes(self, codes: Tensor) -> Tensor:
+        return check_codes(codes, self.num_codebooks, self.codebook_size)
+
     def _known_heads(self) -> str:
         return f"this codec has the heads {list(self.heads)}"
 
@@ -369,47 +443,6 @@ class TensorCodec(Network):
                 return head
         raise CodecError(f"there is no signal head to decode with: {self._known_heads()}")
 
-    def _check_signal(self, x: Tensor) -> None:
-        if not isinstance(x, Tensor):
-            raise CodecError(f"x is a {type(x).__name__}: give a torch tensor (B, C, N)")
-        if x.is_complex() or x.dtype == torch.bool:
-            raise CodecError(f"x has dtype {x.dtype}: give real numbers")
-        if x.ndim != 3:
-            raise CodecError(f"x has shape {tuple(x.shape)}: give (B, C, N), one item is x[None]")
-        if x.shape[1] == 0:
-            raise CodecError(f"x has shape {tuple(x.shape)}: there is no electrode in it")
-        if x.shape[1] > MAX_ELECTRODES:
-            raise CodecError(
-                f"x has shape {tuple(x.shape)}: electrodes first, (B, C, N) with at most "
-                f"{MAX_ELECTRODES} electrodes; use x.mT if samples come first"
-            )
-
-    def _check_lengths(
-        self, lengths: Tensor | Sequence[int] | None, batch: int, longest: int
-    ) -> Tensor:
-        if lengths is None:
-            return torch.full((batch,), longest)
-        ends = torch.as_tensor(lengths).cpu()
-        fits = ends.shape == (batch,) and not ends.is_floating_point()
-        if not fits or (batch and not 0 <= int(ends.min()) <= int(ends.max()) <= longest):
-            raise CodecError(f"lengths={lengths}: give {batch} whole numbers from 0 to {longest}")
-        return ends.long()
-
-    def _check_levels(self, num_codebooks: int | None) -> int:
-        if num_codebooks is None:
-            return self.num_codebooks
-        if not 1 <= num_codebooks <= self.num_codebooks:
-            raise CodecError(f"num_codebooks={num_codebooks}: give 1 to {self.num_codebooks}")
-        return num_codebooks
-
-    def _check_codes(self, codes: Tensor) -> Tensor:
-        if not isinstance(codes, Tensor) or codes.is_floating_point() or codes.ndim != 3:
-            raise CodecError("codes: give an integer tensor (B, K, T)")
-        self._check_levels(codes.shape[1])
-        if codes.numel() and not -1 <= int(codes.min()) <= int(codes.max()) < self.codebook_size:
-            raise CodecError(f"codes lie outside -1 to {self.codebook_size - 1}")
-        return codes.long()
-
     def _montages(
         self, montage: Montages | str | None, batch: int, electrodes: int
     ) -> list[Montage]:
@@ -417,7 +450,7 @@ class TensorCodec(Network):
             montage = self.config.montage
         if montage is None or isinstance(montage, str | Montage):
             return [resolve_montage(montage, electrodes)] * batch
-        montages = list(montage)
+        montages = [Montage.preset(m) if isinstance(m, str) else m for m in montage]
         if len(montages) != batch or any(len(m) > electrodes for m in montages):
             raise MontageError(
                 f"montage: {len(montages)} given for {batch} items of {electrodes} rows; give "

@@ -34,6 +34,7 @@ LOWEST_SD, HIGHEST_SD = 0.05, 20_000.0
 """Robust standard deviations (µV) outside of which a unit must be wrong."""
 
 _LEVEL_WINDOW = 128  # samples; divides every block
+_LEVEL_SECONDS = 0.064  # as long, at any rate
 _GENUINE = 0.75  # of a frame's samples, or the electrode is masked in it
 _SMOOTHING_SECONDS = 0.3
 _SHORTEST_EVENT = 0.1  # seconds
@@ -54,6 +55,11 @@ def tokenize(
     """See `Codec.tokenize`."""
     rec = _as_recording(recording, sample_rate, unit, montage)
     order, target = _electrode_order(codec, rec)
+    if calibration is not None and calibration.sample_rate != rec.sample_rate:
+        raise CalibrationError(
+            f"calibration is of {calibration.sample_rate:g} Hz, the recording of "
+            f"{rec.sample_rate:g} Hz: calibrate on the device as it records"
+        )
     state = codec.init_state(1, target, calibration)
     mains = calibration.mains if calibration else None
     meter = LevelMeter(rec.num_electrodes, _LEVEL_WINDOW)
@@ -66,6 +72,11 @@ def tokenize(
         codes.append(found[0].cpu().numpy())
     found_codes = np.concatenate(codes, axis=1)
     valid: BoolArray = np.asarray((found_codes >= 0).all(axis=0))
+    if len(valid) > 1 and not valid.any():
+        raise RecordingError(
+            "no frame has a usable electrode: the signal is missing, flat, or too small or large "
+            f"for unit={rec.unit!r} (µV, or ADC counts)"
+        )
     metadata = {k: v for k, v in rec.metadata.items() if isinstance(v, str | int | float | bool)}
     if rec.montage.assumed:
         metadata["montage_assumed"] = True
@@ -192,6 +203,8 @@ def calibrate(
     codec: TensorCodec, recordings: Iterable[Recording | tuple[npt.ArrayLike, float]]
 ) -> Calibration:
     """See `Codec.calibrate`."""
+    if isinstance(recordings, Recording | str | Path | np.ndarray):
+        raise CalibrationError("recordings: give a list, for example [recording]")
     recs = [r if isinstance(r, Recording) else Recording(*r) for r in recordings]
     if not recs:
         raise CalibrationError("recordings: none given; some seconds of unlabelled signal do")
@@ -248,18 +261,18 @@ def detokenize(codec: TensorCodec, tokens: Tokens) -> Recording:
     resampler = Resampler(codec.sample_rate, tokens.sample_rate, len(tokens.montage))
     length = num_resampled(tokens.num_samples, tokens.sample_rate, codec.sample_rate)
     emg = np.zeros((len(tokens.montage), tokens.num_samples), np.float32)
-    level = tokens.scale[:, None]
     done = left = 0
     for wave in codec.wave_blocks(_codes(codec, tokens), tokens.montage):
         block = wave[0, :, : max(0, length - left)].cpu().numpy()
         silent = np.repeat(~tokens.valid, codec.hop_length)[left : left + block.shape[1]]
         left += block.shape[1]
-        part = resampler.push(np.where(silent, 0.0, block * level))
+        part = resampler.push(np.where(silent, 0.0, block))
         part = part[:, : tokens.num_samples - done]
         emg[:, done : done + part.shape[1]] = part
         done += part.shape[1]
     part = resampler.flush()[:, : tokens.num_samples - done]
     emg[:, done : done + part.shape[1]] = part
+    _set_level(emg, tokens)
     return Recording(
         emg,
         tokens.sample_rate,
@@ -270,6 +283,16 @@ def detokenize(codec: TensorCodec, tokens: Tokens) -> Recording:
     )
 
 
+def _set_level(emg: FloatArray, tokens: Tokens) -> None:
+    """Scales each electrode in place to the level that the tokens state."""
+    meter = LevelMeter(len(emg), max(2, round(_LEVEL_SECONDS * tokens.sample_rate)))
+    frame = np.arange(emg.shape[1]) * tokens.frame_rate / tokens.sample_rate
+    there = tokens.valid[np.minimum(frame.astype(np.int64), max(tokens.num_frames - 1, 0))]
+    meter.push(emg, np.broadcast_to(there, emg.shape))
+    found = meter.level()
+    emg *= np.divide(tokens.scale, found, out=np.zeros_like(found), where=found > 0)[:, None]
+
+
 def transcribe(codec: TensorCodec, tokens: Tokens, head: str) -> list[Event]:
     """See `Codec.transcribe`."""
     scores = codec.predict(_codes(codec, tokens), head)[0].cpu()
@@ -277,7 +300,9 @@ def transcribe(codec: TensorCodec, tokens: Tokens, head: str) -> list[Event]:
     assert isinstance(part, LabelHeadConfig)
     rate, end = tokens.frame_rate, tokens.num_samples / tokens.sample_rate
     if part.kind == "ctc":
+        blank = len(part.labels)
         log_probs = torch.log_softmax(scores.double(), dim=-1).numpy()
+        log_probs[~tokens.valid] = np.where(np.arange(blank + 1) == blank, 0.0, -np.inf)
         return [
             Event(
                 min(e.start / rate, end),
@@ -286,7 +311,7 @@ def transcribe(codec: TensorCodec, tokens: Tokens, head: str) -> list[Event]:
                 score=e.score,
                 kind="key",
             )
-            for e in greedy_ctc(log_probs, blank=len(part.labels))
+            for e in greedy_ctc(log_probs, blank=blank)
         ]
     probs = _smoothed(torch.softmax(scores, dim=-1).numpy(), round(_SMOOTHING_SECONDS * rate))
     return list(_runs(probs, tokens.valid, part.labels, rate, end))

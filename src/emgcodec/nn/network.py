@@ -92,7 +92,12 @@ class Network(nn.Module):
         return f"{part.kind}-{self.config.sample_rate}-{self.config.hop_length}"
 
     def init_state(
-        self, batch_size: int, montage: Montages, calibration: Calibrations = None
+        self,
+        batch_size: int,
+        montage: Montages,
+        calibration: Calibrations = None,
+        *,
+        num_electrodes: int | None = None,
     ) -> State:
         """State before the first frame of each stream.
 
@@ -100,6 +105,7 @@ class Network(nn.Module):
             batch_size: Streams that run side by side.
             montage: Of all, or one for each; smaller ones are padded with masked electrodes.
             calibration: Of all, or one or None for each.
+            num_electrodes: Rows of the signal; as many as the largest montage by default.
 
         Returns:
             Tensors by name, batch first; `encode_step` takes and gives it.
@@ -118,7 +124,7 @@ class Network(nn.Module):
                 "into its order first, x[:, montage.order_for(codec.config.montage)]"
             )
         device = self.device
-        width = max((len(m) for m in montages), default=1)
+        width = num_electrodes or max((len(m) for m in montages), default=1)
         positions = torch.zeros(batch_size, width, 4)
         mask = torch.zeros(batch_size, width, dtype=torch.bool)
         for i, m in enumerate(montages):
@@ -146,6 +152,8 @@ class Network(nn.Module):
             if isinstance(calibration, Calibration)
             else list(calibration)
         )
+        if not all(item is None or isinstance(item, Calibration) for item in each):
+            raise CalibrationError(f"calibration={calibration!r}: give a Calibration or None")
         if len(each) != len(montages):
             raise CalibrationError(f"calibration: {len(each)} given for a batch of {len(montages)}")
         shape = (len(montages), width, self.frontend.num_features)
@@ -253,7 +261,7 @@ class Network(nn.Module):
         time = -(-x.shape[-1] // hop)
         lengths = torch.full((len(x),), x.shape[-1]) if lengths is None else lengths
         x = hold_beyond(x, lengths, 0, time * hop)
-        state = self.init_state(len(x), montage, calibration)
+        state = self.init_state(len(x), montage, calibration, num_electrodes=x.shape[1])
         latents, alive, _ = self.latent_step(x, state, mask)
         count = -(-lengths.to(x.device) // hop)
         valid = alive & (torch.arange(time, device=x.device) < count[:, None])

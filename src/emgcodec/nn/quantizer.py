@@ -42,7 +42,6 @@ class Quantizer(nn.Module):
     """
 
     codebooks: Tensor
-    half_norms: Tensor
 
     def __init__(self, config: QuantizerConfig, dim: int) -> None:
         super().__init__()
@@ -52,30 +51,16 @@ class Quantizer(nn.Module):
         width = config.dim or dim
         if config.kind != "none" and config.dim:
             self.project_in, self.project_out = nn.Linear(dim, width), nn.Linear(width, dim)
-        generator = torch.Generator().manual_seed(0)
-        shape = (config.levels, config.size, width)
-        self.register_buffer("codebooks", torch.randn(shape, generator=generator))
-        self.register_buffer("half_norms", torch.empty(shape[:2]), persistent=False)
-        self.register_load_state_dict_post_hook(_refresh_loaded)  # type: ignore[no-untyped-call]
+        self.register_buffer("codebooks", torch.randn(config.levels, config.size, width))
+        self.register_load_state_dict_post_hook(_mark_trained)  # type: ignore[no-untyped-call]
+        self.trained = False  # codebooks that mean something are not started anew by training
         self._trainer: CodebookTrainer | None = None
-        self._refresh()
-
-    def _refresh(self) -> None:
-        self.half_norms = self.codebooks.square().sum(dim=-1) / 2
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Quantizer:
-        # Codes must not change with .half() or .bfloat16(): follow the device, not the dtype.
-        codebooks = self.codebooks
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.codebooks = codebooks.to(self.codebooks.device)
-        self._refresh()
-        return self
 
     @torch.no_grad()
     def set_codebooks(self, codebooks: Tensor) -> None:
         """Replaces the codebooks, (K, size, width)."""
         self.codebooks.copy_(codebooks)
-        self._refresh()
+        self.trained = True
 
     def lookup(self, vectors: Tensor, num_codebooks: int | None = None) -> Tensor:
         """Nearest codes, level by level.
@@ -88,6 +73,7 @@ class Quantizer(nn.Module):
             (M, K) int64.
         """
         levels = self.config.levels if num_codebooks is None else num_codebooks
+        half_norms = self.codebooks.square().sum(dim=-1) / 2
         codes = []
         for residual in vectors.float().split(_ROWS_AT_ONCE):
             indices: list[Tensor] = []
@@ -95,9 +81,7 @@ class Quantizer(nn.Module):
                 if indices:
                     residual = residual - self.codebooks[level - 1][indices[-1]]
                 # argmin of |c|^2 / 2 - r.c, the distance without its constant part
-                score = torch.addmm(
-                    self.half_norms[level], residual, self.codebooks[level].T, alpha=-1
-                )
+                score = torch.addmm(half_norms[level], residual, self.codebooks[level].T, alpha=-1)
                 indices.append(score.argmin(dim=1))
             codes.append(torch.stack(indices, dim=1))
         return torch.cat(codes) if codes else vectors.new_zeros((0, levels), dtype=torch.long)
@@ -159,10 +143,12 @@ class Quantizer(nn.Module):
         if len(rows) == 0:
             return self._look(rows)
         if self._trainer is None:
-            # k-means on the first rows; moving averages take over from there.
             self._trainer = CodebookTrainer(self.config, rows.shape[1], rows.device)
-            self._trainer.step(rows)
-            self.set_codebooks(self._trainer.codebooks)
+            if self.trained:
+                self._trainer.start_from(self.codebooks, len(rows))
+            else:  # k-means on the first rows; moving averages take over from there
+                self._trainer.step(rows)
+                self.set_codebooks(self._trainer.codebooks)
         before = self.codebooks.clone()
         codes = self._trainer.step(rows)
         self.set_codebooks(self._trainer.codebooks)
@@ -202,8 +188,8 @@ class Quantizer(nn.Module):
             self._trainer.rvq.load_state_dict(state)
 
 
-def _refresh_loaded(quantizer: Quantizer, _keys: Any) -> None:
-    quantizer._refresh()
+def _mark_trained(quantizer: Quantizer, _keys: Any) -> None:
+    quantizer.trained = True
 
 
 class CodebookTrainer:
@@ -248,6 +234,16 @@ class CodebookTrainer:
         """(K, size, width)."""
         books: Tensor = self.rvq.codebooks
         return books
+
+    @torch.no_grad()
+    def start_from(self, codebooks: Tensor, num_rows: int) -> None:
+        """Takes over trained codebooks (K, size, width), each code as if uniformly used."""
+        for layer, book in zip(self.rvq.layers, codebooks, strict=True):
+            inner = layer._codebook
+            inner.embed.copy_(book[None])
+            inner.cluster_size.fill_(num_rows / self._config.size)
+            inner.embed_avg.copy_(book[None] * inner.cluster_size[..., None])
+            inner.initted.fill_(True)
 
     @torch.no_grad()
     def step(self, rows: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from emgcodec.config import TDSConfig
+from emgcodec.config import ConfigError, TDSConfig
 from emgcodec.nn.normalize import State
 
 
@@ -39,7 +39,7 @@ class TDS(nn.Module):
     def __init__(self, config: TDSConfig, dim: int, first: int, last: int) -> None:
         super().__init__()
         if dim % config.channels:
-            raise ValueError(f"encoder.channels={config.channels} does not divide {dim} features")
+            raise ConfigError(f"encoder.channels={config.channels} does not divide {dim} features")
         self.dim = dim
         self.receptive_field = (last - first) * (config.kernel - 1)  # frames before the present one
         self.blocks = nn.ModuleList(TDSBlock(config, dim) for _ in range(first, last))

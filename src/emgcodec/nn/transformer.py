@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from emgcodec.config import TransformerConfig
+from emgcodec.config import ConfigError, TransformerConfig
 from emgcodec.nn.normalize import State
 
 QUERY_BLOCK = 64
@@ -108,7 +108,7 @@ class Transformer(nn.Module):
     def __init__(self, config: TransformerConfig, dim: int, first: int, last: int) -> None:
         super().__init__()
         if dim != config.dim:
-            raise ValueError(f"encoder.dim={config.dim} is not the frontend's {dim} features")
+            raise ConfigError(f"encoder.dim={config.dim} is not the frontend's {dim} features")
         self.config = config
         self.dim = dim
         self.blocks = nn.ModuleList(Block(config) for _ in range(first, last))

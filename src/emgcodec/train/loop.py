@@ -133,12 +133,20 @@ def correct_power(codec: Codec, batches: Iterable[Batch]) -> None:
     """Measures what the signal head's logarithms lack of the true power, band by band."""
     wanted, given = torch.zeros(2, codec.frontend.num_features)
     for batch in batches:
-        out = codec(batch.x, batch.lengths, montage=batch.montages, mask=batch.mask)
+        out = codec(
+            batch.x,
+            batch.lengths,
+            montage=batch.montages,
+            mask=batch.mask,
+            calibration=batch.calibrations,
+        )
         assert out.spectrum is not None
         target, known = out.spectrum
         wanted += (torch.pow(10.0, target) * known).sum(dim=(0, 1, 2))
         given += (torch.pow(10.0, out.heads["signal"]) * known).sum(dim=(0, 1, 2))
-    codec.get_buffer("head.signal.correction").copy_(torch.log10(wanted / given))
+    measured = (wanted > 0) & (given > 0)
+    correction = codec.get_buffer("head.signal.correction")
+    correction.copy_(torch.where(measured, torch.log10(wanted / given), correction))
 
 
 def summary(scores: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
@@ -159,13 +167,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the corpus")
     parser.add_argument("--out", type=Path, required=True, help="where the model goes")
     parser.add_argument("--preset", default="student")
+    parser.add_argument("--init", type=Path, help="start from this model; --minutes 0: score it")
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=12)
     args = parser.parse_args()
     torch.manual_seed(args.seed)
-    codec = Codec.from_preset(args.preset)
+    codec = Codec.from_pretrained(args.init) if args.init else Codec.from_preset(args.preset)
     splits = json.loads((args.data / "splits.json").read_text())
     parts: dict[str, list[Segment]] = {}
     for part in ("train", "validation"):
@@ -182,7 +191,7 @@ def main() -> None:
         weights=WEIGHTS,
         seed=args.seed,
     )
-    log = fit(codec, sampler, args.minutes, args.rate)
+    log = fit(codec, sampler, args.minutes, args.rate) if args.minutes else []
     correct_power(codec, islice(sampler, 40))
     codec.round_weights()
     scores = {
@@ -191,9 +200,10 @@ def main() -> None:
     }
     facts = {
         "data": "train people of the corpus (splits.json) and 40 simulated people",
-        "steps": log[-1]["step"],
+        "steps": log[-1]["step"] if log else 0,
         "minutes": args.minutes,
         "seed": args.seed,
+        "started_from": dict(codec.config.provenance) if args.init else None,
         "versions": {name: version(name) for name in ("emgcodec", "torch")},
         "score": "balanced accuracy of frames, mean over validation people, one seed; state reset "
         "at each contiguous recording; the first block of each session calibrates and is not "
