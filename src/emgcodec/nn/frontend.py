@@ -10,6 +10,7 @@ sums behind that.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -29,6 +30,7 @@ POWER_FLOOR = 1e-6
 """Added to power (µV squared) before the logarithm."""
 
 _OUTLIER = 4.0  # deviations
+_WINDOWS_AT_ONCE = 2048
 
 
 def without_invalid(x: Tensor, valid: Tensor) -> Tensor:
@@ -85,14 +87,16 @@ class Spectrum(nn.Module):
         taper = hann * torch.sqrt(2.0 / (window * hann.square().sum()))
         self.register_buffer("taper", taper.float(), persistent=False)
 
-    def forward(self, windows: Tensor) -> Tensor:
-        """(..., window) to power (..., window / 2 + 1)."""
-        # Rows lie overlapped in the signal: one copy puts all that follows in order.
-        rows = windows.contiguous()
-        centred = (rows - rows.mean(dim=-1, keepdim=True)).mul_(self.taper)
-        parts = torch.view_as_real(torch.fft.rfft(centred))
-        real, imaginary = parts.unbind(-1)
-        return torch.addcmul(imaginary.square(), real, real)
+    def forward(self, windows: Tensor) -> Iterator[Tensor]:
+        """(B, T, C, window) to squared real and imaginary parts, (B, t, C, bins, 2) at a time.
+
+        A few frames at a time stay in the cache until they are logarithms.
+        """
+        for part in windows.split(max(1, _WINDOWS_AT_ONCE // windows.shape[2]), dim=1):
+            # Rows lie overlapped in the signal: one copy puts all that follows in order.
+            rows = part.contiguous()
+            centred = (rows - rows.mean(dim=-1, keepdim=True)).mul_(self.taper)
+            yield torch.view_as_real(torch.fft.rfft(centred)).square()
 
 
 class LogSpectrogram(nn.Module):
@@ -137,8 +141,9 @@ class LogSpectrogram(nn.Module):
         """Log power (B, T, C, F), validity (B, T, C) and the next state of the windows."""
         x = without_invalid(x, valid)
         windows, valid, following = self.windows(x, valid, frames, state)
-        level = torch.log10(self.spectrum(windows.transpose(1, 2)) + POWER_FLOOR)
-        return level, valid.transpose(1, 2), following
+        parts = self.spectrum(windows.transpose(1, 2))
+        levels = [torch.log10(p[..., 0] + p[..., 1] + POWER_FLOOR) for p in parts]
+        return torch.cat(levels, dim=1), valid.transpose(1, 2), following
 
     @staticmethod
     def moments(level: Tensor) -> tuple[Tensor, Tensor]:
@@ -263,7 +268,7 @@ class ElectrodeSet(nn.Module):
         bin_ = torch.arange(part.window // 2 + 1)[:, None]
         pool = ((bin_ >= torch.tensor(edges[:-1])) & (bin_ < torch.tensor(edges[1:]))).float()
         pool[-1] /= 2  # the last bin has no twin at negative frequency
-        self.register_buffer("pool", pool, persistent=False)
+        self.register_buffer("pool", pool.repeat_interleave(2, dim=0), persistent=False)
         self.norm = CausalNorm(config.normalization, part.num_bands, config.frame_rate, self.domain)
         self.spectral = nn.Linear(part.num_bands, part.width)
         self.position = nn.Linear(NUM_POSITION_FEATURES, part.width, bias=False)
@@ -290,7 +295,8 @@ class ElectrodeSet(nn.Module):
     ) -> tuple[Tensor, Tensor, State]:
         """Log power of each band (B, T, C, F), validity (B, T, C), next state of the windows."""
         windows, valid, following = self.windows(x, valid, frames, state)
-        level = torch.log10(self.spectrum(windows.transpose(1, 2)) @ self.pool + POWER_FLOOR)
+        parts = self.spectrum(windows.transpose(1, 2))
+        level = torch.cat([torch.log10(p.flatten(-2) @ self.pool + POWER_FLOOR) for p in parts], 1)
         # A window without any change is a lead that has come off, not a quiet muscle.
         valid = valid.transpose(1, 2) & (level.amax(dim=-1) > math.log10(2 * POWER_FLOOR))
         return torch.where(valid[..., None], level, 0.0), valid, following

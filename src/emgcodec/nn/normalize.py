@@ -90,11 +90,9 @@ class CausalNorm(nn.Module):
 
         # Statistics before each segment: a linear recurrence with constant decay, in closed form.
         age = torch.cumsum(length, dim=1) - length
-        decay = torch.exp(self.log_decay * (age[:, :, None] - (age + length)[:, None, :]))
-        decay = decay.tril(-1)
-        carried = torch.exp(self.log_decay * age)
-        stats = torch.einsum("bji,bicf->bjcf", decay, sums)
-        stats = stats + carried[:, :, None, None] * state["stats"][:, None]
+        grown = sums * torch.exp(-self.log_decay * (age + length))[..., None, None]
+        before = torch.cumsum(grown, dim=1) - grown + state["stats"][:, None]
+        stats = before * torch.exp(self.log_decay * age)[..., None, None]
 
         mean, rstd = self._moments(stats)
         frame = frames[:, None] + torch.arange(time, device=frames.device)
@@ -110,11 +108,14 @@ class CausalNorm(nn.Module):
 
     @staticmethod
     def _sum_rows(index: Tensor, rows: int, old: Tensor, new: Tensor) -> Tensor:
-        """(B, T, C, n) summed by segment onto `old` (B, C, n), which is in the first one."""
-        total = old.new_zeros(len(old), rows, *old.shape[1:])
+        """(B, T, C, n) summed by segment onto `old` (B, C, n), which is in the first one.
+
+        A segment's few frames are summed in the features' own type, all the rest in float64.
+        """
+        total = new.new_zeros(len(old), rows, *old.shape[1:])
         total[:, 0] = old
-        added = total.flatten(0, 1).index_add_(0, index.flatten(), new.flatten(0, 1).double())
-        summed: Tensor = added.unflatten(0, (len(old), rows))
+        added = total.flatten(0, 1).index_add_(0, index.flatten(), new.flatten(0, 1))
+        summed: Tensor = added.unflatten(0, (len(old), rows)).double()
         return summed
 
     @staticmethod
@@ -135,17 +136,19 @@ class CausalNorm(nn.Module):
 
     def _moments(self, stats: Tensor) -> tuple[Tensor, Tensor]:
         weight, first, second = stats.split([1, self.num_features, self.num_features], dim=-1)
+        inverse = 1.0 / weight.clamp(min=1e-9)
+        own_mean = first * inverse
+        own_variance = torch.addcmul(second * inverse, own_mean, own_mean, value=-1).float()
+        # The share of the prior: what is missing from `prior_weight` frames.
         borrowed = (self.prior_weight - weight).clamp(min=0)
-        own_mean = first / weight.clamp(min=1e-9)
-        own_scatter = (second - first * own_mean).clamp(min=0)
+        share = (borrowed / (weight + borrowed)).float()
         total = weight.sum(dim=-2, keepdim=True).clamp(min=1e-9)
+        mean = own_mean.float()
         if self.domain == "log_power":
-            shared_mean = first.sum(dim=-2, keepdim=True) / total
-            mean = (first + borrowed * shared_mean) / (weight + borrowed)
-            variance = (own_scatter + borrowed * self.prior_variance) / (weight + borrowed)
+            shared_mean = (first.sum(dim=-2, keepdim=True) / total).float()
+            mean = torch.lerp(mean, shared_mean, share)
+            variance = torch.lerp(own_variance, own_variance.new_tensor(self.prior_variance), share)
         else:
-            shared = own_scatter.sum(dim=-2, keepdim=True) / total
-            mean = own_mean
-            variance = (own_scatter + borrowed * shared) / (weight + borrowed)
-        rstd = torch.rsqrt(variance + 1e-6)
-        return mean.float(), rstd.float()
+            scatter = (own_variance * weight).sum(dim=-2, keepdim=True)
+            variance = torch.lerp(own_variance, (scatter / total).float(), share)
+        return mean, torch.rsqrt(variance.clamp_(min=0) + 1e-6)

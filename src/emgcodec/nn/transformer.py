@@ -21,11 +21,11 @@ class Rotary:
         exponent = torch.arange(0, head_dim, 2, dtype=torch.float64, device=frames.device)
         frequency = 10000.0 ** (-exponent / head_dim)
         angle = position[:, :, None].double() * frequency
-        self.cosine = torch.cos(angle).float()[:, :, None]
-        self.sine = torch.sin(angle).float()[:, :, None]
+        self.cosine = torch.cos(angle).float()[:, :, None, None]
+        self.sine = torch.sin(angle).float()[:, :, None, None]
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(B, T, H, head_dim), rotated."""
+        """(B, T, n, H, head_dim), rotated."""
         left, right = x.chunk(2, dim=-1)
         turned = [
             left * self.cosine - right * self.sine,
@@ -35,7 +35,7 @@ class Rotary:
 
 
 def window_masks(frames: Tensor, time: int, window: int) -> Tensor:
-    """Which keys each query may see: (B * blocks, 1, queries, window + queries).
+    """What to add to scores, 0 or -inf: (B * blocks, 1, queries, window + queries).
 
     A query sees itself and `window` frames before it, none from before its stream's start.
     """
@@ -47,7 +47,8 @@ def window_masks(frames: Tensor, time: int, window: int) -> Tensor:
     near = (key >= query) & (key <= query + window)
     first = torch.arange(blocks, device=device) * size
     started = key >= window - (frames[:, None, None] + first[None, :, None])
-    return (near & started.unsqueeze(2)).flatten(0, 1).unsqueeze(1)
+    seen = (near & started.unsqueeze(2)).flatten(0, 1).unsqueeze(1)
+    return torch.zeros(seen.shape, device=device).masked_fill_(~seen, -torch.inf)
 
 
 class Block(nn.Module):
@@ -68,19 +69,15 @@ class Block(nn.Module):
         self, x: Tensor, rotary: Rotary, masks: Tensor, cache: Tensor
     ) -> tuple[Tensor, Tensor]:
         """(B, T, D) and cached keys and values (2, B, H, window, head_dim), to the next ones."""
-        query, key, value = self.qkv(self.attention_norm(x)).chunk(3, dim=-1)
-        query, key = rotary(self._split(query)), rotary(self._split(key))
-        fresh = torch.stack([key, self._split(value)]).transpose(2, 3)
+        qkv = self.qkv(self.attention_norm(x)).unflatten(-1, (3, self.heads, -1))
+        query, key = rotary(qkv[:, :, :2]).unbind(2)
+        fresh = torch.stack([key, qkv[:, :, 2]]).transpose(2, 3)
         context = torch.cat([cache.transpose(0, 1), fresh], dim=3)
         attended = self._attend(query.transpose(1, 2), context, masks)
         x = x + self.dropout(self.out(attended))
         x = x + self.dropout(self.down(F.gelu(self.up(self.ff_norm(x)))))
         following = context[:, :, :, context.shape[3] - self.window :]
         return x, following.transpose(0, 1)
-
-    def _split(self, x: Tensor) -> Tensor:
-        parts: Tensor = x.unflatten(-1, (self.heads, -1))
-        return parts
 
     def _attend(self, query: Tensor, context: Tensor, masks: Tensor) -> Tensor:
         """(B, H, T, d) queries on (2, B, H, window + T, d) keys and values, to (B, T, D)."""
