@@ -81,18 +81,21 @@ class CausalNorm(nn.Module):
         segment, length = self._segments(frames, time)
         rows = length.shape[1]
 
+        # A segment's few frames are summed in the features' own type, all the rest in float64; row
+        # after row is added in order: the same sums whatever the size of the blocks.
         weight = valid.to(first.dtype)[..., None]
+        sample = torch.cat([weight, first * weight, second * weight], dim=-1)
+        sums = sample.new_zeros(batch, rows, *sample.shape[2:])
+        sums[:, 0] = state["partial"]
         index = segment + rows * torch.arange(batch, device=segment.device)[:, None]
-        # Row after row is added in order: the same sums whatever the size of the blocks.
-        parts = state["partial"].split([1, features, features], dim=-1)
-        added = zip(parts, (weight, first * weight, second * weight), strict=True)
-        sums = torch.cat([self._sum_rows(index, rows, old, new) for old, new in added], dim=-1)
+        sums = sums.flatten(0, 1).index_add_(0, index.flatten(), sample.flatten(0, 1))
+        sums = sums.unflatten(0, (batch, rows)).double()
 
         # Statistics before each segment: a linear recurrence with constant decay, in closed form.
         age = torch.cumsum(length, dim=1) - length
-        grown = sums * torch.exp(-self.log_decay * (age + length))[..., None, None]
-        before = torch.cumsum(grown, dim=1) - grown + state["stats"][:, None]
-        stats = before * torch.exp(self.log_decay * age)[..., None, None]
+        grown = sums[:, :-1] * torch.exp(-self.log_decay * (age + length))[:, :-1, None, None]
+        before = torch.cumsum(torch.cat([state["stats"][:, None], grown], dim=1), dim=1)
+        stats = before.mul_(torch.exp(self.log_decay * age)[..., None, None])
 
         mean, rstd = self._moments(stats)
         frame = frames[:, None] + torch.arange(time, device=frames.device)
@@ -105,18 +108,6 @@ class CausalNorm(nn.Module):
         mean = mean.flatten(0, 1).index_select(0, chosen).unflatten(0, shape)
         rstd = rstd.flatten(0, 1).index_select(0, chosen).unflatten(0, shape)
         return mean, rstd, following
-
-    @staticmethod
-    def _sum_rows(index: Tensor, rows: int, old: Tensor, new: Tensor) -> Tensor:
-        """(B, T, C, n) summed by segment onto `old` (B, C, n), which is in the first one.
-
-        A segment's few frames are summed in the features' own type, all the rest in float64.
-        """
-        total = new.new_zeros(len(old), rows, *old.shape[1:])
-        total[:, 0] = old
-        added = total.flatten(0, 1).index_add_(0, index.flatten(), new.flatten(0, 1))
-        summed: Tensor = added.unflatten(0, (len(old), rows)).double()
-        return summed
 
     @staticmethod
     def _segment_of(frame: Tensor) -> Tensor:

@@ -84,14 +84,15 @@ class Block(nn.Module):
         batch, time = query.shape[0], query.shape[2]
         size = masks.shape[2]
         blocks = masks.shape[0] // batch
-        spare = blocks * size - time
-        query = F.pad(query, (0, 0, 0, spare)).unflatten(2, (blocks, size))
-        query = query.transpose(1, 2).flatten(0, 1)
         if blocks == 1:
             keys, values = context[0], context[1]
         else:
-            # (2, B, H, blocks, d, window + size) views, copied once into separate stretches
-            stretches = F.pad(context, (0, 0, 0, spare)).unfold(3, self.window + size, size)
+            if spare := blocks * size - time:
+                query = F.pad(query, (0, 0, 0, spare))
+                context = F.pad(context, (0, 0, 0, spare))
+            query = query.unflatten(2, (blocks, size)).transpose(1, 2).flatten(0, 1)
+            # (2, B, H, blocks, d, window + size): overlapped views, copied only where B > 1
+            stretches = context.unfold(3, self.window + size, size)
             keys, values = stretches.permute(0, 1, 3, 2, 5, 4).flatten(1, 2)
         attended = F.scaled_dot_product_attention(query, keys, values, attn_mask=masks)
         attended = attended.unflatten(0, (batch, blocks)).permute(0, 1, 3, 2, 4)
