@@ -35,8 +35,9 @@ _WINDOWS_AT_ONCE = 2048
 
 def without_invalid(x: Tensor, valid: Tensor) -> Tensor:
     """(B, C, T * hop) samples with zeros in frames that are not valid, (B, C, T)."""
-    frames = x.unflatten(-1, (valid.shape[-1], -1))
-    return torch.where(valid[..., None], frames, 0.0).flatten(-2)
+    frames = torch.nan_to_num(x).unflatten(-1, (valid.shape[-1], -1))
+    clean: Tensor = (frames * valid[..., None]).flatten(-2)
+    return clean
 
 
 class Windows(nn.Module):
@@ -88,7 +89,7 @@ class Spectrum(nn.Module):
         self.register_buffer("taper", taper.float(), persistent=False)
 
     def forward(self, windows: Tensor) -> Iterator[Tensor]:
-        """(B, T, C, window) to squared real and imaginary parts, (B, t, C, bins, 2) at a time.
+        """(B, T, C, window) to real and imaginary parts, (B, t, C, bins, 2) at a time.
 
         A few frames at a time stay in the cache until they are logarithms.
         """
@@ -96,7 +97,7 @@ class Spectrum(nn.Module):
             # Rows lie overlapped in the signal: one copy puts all that follows in order.
             rows = part.contiguous()
             centred = (rows - rows.mean(dim=-1, keepdim=True)).mul_(self.taper)
-            yield torch.view_as_real(torch.fft.rfft(centred)).square()
+            yield torch.view_as_real(torch.fft.rfft(centred))
 
 
 class LogSpectrogram(nn.Module):
@@ -142,7 +143,11 @@ class LogSpectrogram(nn.Module):
         x = without_invalid(x, valid)
         windows, valid, following = self.windows(x, valid, frames, state)
         parts = self.spectrum(windows.transpose(1, 2))
-        levels = [torch.log10(p[..., 0] + p[..., 1] + POWER_FLOOR) for p in parts]
+        floor = x.new_tensor(POWER_FLOOR)
+        levels = []
+        for real, imaginary in (part.unbind(-1) for part in parts):
+            power = torch.addcmul(floor, real, real).addcmul_(imaginary, imaginary)
+            levels.append(torch.log10(power))
         return torch.cat(levels, dim=1), valid.transpose(1, 2), following
 
     @staticmethod
@@ -155,7 +160,7 @@ class LogSpectrogram(nn.Module):
     ) -> tuple[Tensor, Tensor, State]:
         """See the module's docstring; D is mlp_dim for each band."""
         level, valid, following = self.measure(x, valid, frames, state)
-        mean, rstd, statistics = self.norm(*self.moments(level), valid, frames, state)
+        mean, rstd, _, statistics = self.norm(*self.moments(level), valid, frames, state)
         # Power next to nothing has a logarithm that only the floor bounds: a gain would show.
         normal = ((level - mean).mul_(rstd)).clamp_(-_OUTLIER, _OUTLIER).mul_(valid[..., None])
         bands = normal.unflatten(2, (self.num_bands, self.per_band)).flatten(3)
@@ -234,7 +239,7 @@ class Conv(nn.Module):
     ) -> tuple[Tensor, Tensor, State]:
         """See the module's docstring."""
         samples, valid, _ = self.measure(x, valid, frames, state)
-        mean, rstd, following = self.norm(*self.moments(samples), valid, frames, state)
+        mean, rstd, _, following = self.norm(*self.moments(samples), valid, frames, state)
         normal = (samples - mean) * (rstd * valid[..., None])
         h = normal.transpose(1, 2).flatten(2)
         for i, layer in enumerate(self.layers):
@@ -269,7 +274,13 @@ class ElectrodeSet(nn.Module):
         pool = ((bin_ >= torch.tensor(edges[:-1])) & (bin_ < torch.tensor(edges[1:]))).float()
         pool[-1] /= 2  # the last bin has no twin at negative frequency
         self.register_buffer("pool", pool.repeat_interleave(2, dim=0), persistent=False)
-        self.norm = CausalNorm(config.normalization, part.num_bands, config.frame_rate, self.domain)
+        self.norm = CausalNorm(
+            config.normalization,
+            part.num_bands,
+            config.frame_rate,
+            self.domain,
+            depth=part.dynamic_range,
+        )
         self.spectral = nn.Linear(part.num_bands, part.width)
         self.position = nn.Linear(NUM_POSITION_FEATURES, part.width, bias=False)
         self.mix = nn.Linear(part.width, part.width)
@@ -296,10 +307,13 @@ class ElectrodeSet(nn.Module):
         """Log power of each band (B, T, C, F), validity (B, T, C), next state of the windows."""
         windows, valid, following = self.windows(x, valid, frames, state)
         parts = self.spectrum(windows.transpose(1, 2))
-        level = torch.cat([torch.log10(p.flatten(-2) @ self.pool + POWER_FLOOR) for p in parts], 1)
+        powers = [part.flatten(-2).square() @ self.pool for part in parts]
+        level = torch.log10(torch.cat(powers, dim=1) + POWER_FLOOR)
         # A window without any change is a lead that has come off, not a quiet muscle.
-        valid = valid.transpose(1, 2) & (level.amax(dim=-1) > math.log10(2 * POWER_FLOOR))
-        return torch.where(valid[..., None], level, 0.0), valid, following
+        level = torch.nan_to_num(level)
+        silence = self.num_features * math.log10(POWER_FLOOR)
+        valid = valid.transpose(1, 2) & (level.sum(dim=-1) > silence + math.log10(2))
+        return level * valid[..., None], valid, following
 
     @staticmethod
     def moments(level: Tensor) -> tuple[Tensor, Tensor]:
@@ -311,9 +325,9 @@ class ElectrodeSet(nn.Module):
     ) -> tuple[Tensor, Tensor, State]:
         """See the module's docstring."""
         level, valid, following = self.measure(x, valid, frames, state)
-        mean, rstd, statistics = self.norm(*self.moments(level), valid, frames, state)
-        deepest = mean.amax(dim=-1, keepdim=True) - self.dynamic_range
-        normal = (torch.maximum(level, deepest) - torch.maximum(mean, deepest)).mul_(rstd)
+        mean, rstd, lowest, statistics = self.norm(*self.moments(level), valid, frames, state)
+        assert lowest is not None
+        normal = torch.maximum((level - mean).mul_(rstd), lowest)
         place = position_features(positions)
         h = self.spectral(normal).add_(self.position(place)[:, None])
         h = F.gelu(self.mix(F.gelu(h)))
@@ -333,8 +347,8 @@ class ElectrodeSet(nn.Module):
     def _attend(self, h: Tensor, sector: Tensor, valid: Tensor) -> Tensor:
         """(B, T, C, W) and (B, T, C) to (B, T, queries * W); the queries are constants."""
         # Large but finite: a frame without any electrode gives zeros, not NaN.
-        score = self.score(h).add_(sector).masked_fill(~valid[..., None], -1e4)
-        weight = torch.softmax(score, dim=2)
+        absent = (valid.float()[..., None] - 1.0) * 1e4
+        weight = torch.softmax(self.score(h).add_(sector).add_(absent), dim=2)
         weight = weight.unflatten(-1, (self.heads, self.queries)).permute(0, 1, 3, 4, 2)
         value = self.value(h).unflatten(-1, (self.heads, -1)).transpose(2, 3)
         pooled: Tensor = (weight @ value).transpose(2, 3).flatten(2)

@@ -29,14 +29,22 @@ class CausalNorm(nn.Module):
         num_features: F.
         frame_rate: Frames a second.
         domain: ``log_power`` or ``amplitude``.
+        depth: Means lie at most this far below the largest of their electrode, and normalised
+            features no deeper than that either.
     """
 
     def __init__(
-        self, config: NormalizationConfig, num_features: int, frame_rate: float, domain: str
+        self,
+        config: NormalizationConfig,
+        num_features: int,
+        frame_rate: float,
+        domain: str,
+        depth: float | None = None,
     ) -> None:
         super().__init__()
         self.num_features = num_features
         self.domain = domain
+        self.depth = depth
         self.log_decay = -1.0 / (config.time_constant * frame_rate)
         self.full_weight = config.time_constant * frame_rate
         self.prior_weight = config.prior_seconds * frame_rate
@@ -64,7 +72,7 @@ class CausalNorm(nn.Module):
 
     def forward(
         self, first: Tensor, second: Tensor, valid: Tensor, frames: Tensor, state: State
-    ) -> tuple[Tensor, Tensor, State]:
+    ) -> tuple[Tensor, Tensor, Tensor | None, State]:
         """Mean and reciprocal deviation for each frame.
 
         Args:
@@ -75,9 +83,10 @@ class CausalNorm(nn.Module):
             state: From `init_state` or the last call.
 
         Returns:
-            Mean (B, T, C, F), reciprocal deviation (B, T, C, F), both float32, and the next state.
+            Mean, reciprocal deviation and, with a depth, the lowest normalised feature, each
+            (B, T, C, F) float32, and the next state.
         """
-        batch, time, _, features = first.shape
+        batch, time = first.shape[:2]
         segment, length = self._segments(frames, time)
         rows = length.shape[1]
 
@@ -105,9 +114,17 @@ class CausalNorm(nn.Module):
         following = {"stats": stats[items, last], "partial": sums[items, last]}
         chosen = (known + stats.shape[1] * items[:, None]).flatten()
         shape = (batch, time)
-        mean = mean.flatten(0, 1).index_select(0, chosen).unflatten(0, shape)
-        rstd = rstd.flatten(0, 1).index_select(0, chosen).unflatten(0, shape)
-        return mean, rstd, following
+
+        def each_frame(rows: Tensor) -> Tensor:
+            frames_: Tensor = rows.flatten(0, 1).index_select(0, chosen).unflatten(0, shape)
+            return frames_
+
+        if self.depth is None:
+            return each_frame(mean), each_frame(rstd), None, following
+        deepest = mean.amax(dim=-1, keepdim=True) - self.depth
+        mean = torch.maximum(mean, deepest)
+        lowest = (deepest - mean) * rstd
+        return each_frame(mean), each_frame(rstd), each_frame(lowest), following
 
     @staticmethod
     def _segment_of(frame: Tensor) -> Tensor:
