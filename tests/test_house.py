@@ -21,6 +21,7 @@ SRC = ROOT / "src"
 
 # Each imports only from those above it, or from its own line without going in circles.
 LAYERS = (
+    "files",
     "gestures",
     "text",
     "montage",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from emgcodec.files import written_beside
 from emgcodec.montage import Montage, MontageError
 
 _FORMAT_VERSION = 1
@@ -123,13 +123,8 @@ class Calibration:
         data = save(
             {k: np.ascontiguousarray(v) for k, v in arrays.items()}, {_KEY: json.dumps(header)}
         )
-        target = Path(path)
-        beside = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
+        with written_beside(path) as beside:
             beside.write_bytes(data)
-            os.replace(beside, target)
-        finally:
-            beside.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:

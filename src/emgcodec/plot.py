@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import uniform_filter1d
 
+from emgcodec.files import written_beside
 from emgcodec.gestures import canonical_gesture
 from emgcodec.quality import quality_report
 from emgcodec.recording import BLOCK_SECONDS, Event, FloatArray, Recording
@@ -184,12 +185,8 @@ def _save(figure: Figure, path: str | os.PathLike[str]) -> Path:
     known = figure.canvas.get_supported_filetypes()
     if target.suffix[1:].lower() not in known:
         raise PlotError(f"path={str(path)!r}: end it in one of {', '.join(sorted(known))}")
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
+    with written_beside(target) as beside:
         figure.savefig(beside, format=target.suffix[1:].lower())
-        os.replace(beside, target)
-    finally:
-        beside.unlink(missing_ok=True)
     return target
 
 

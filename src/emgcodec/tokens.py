@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from emgcodec.files import written_beside
 from emgcodec.layouts import MAX_CODEBOOK_SIZE, BoolArray, CodeArray, IdArray, Layout
 from emgcodec.montage import Montage
 from emgcodec.recording import FloatArray, RecordingError, check_sample_rate, exact_rate
@@ -294,13 +294,9 @@ class Tokens:
 
     def save(self, path: str | Path) -> None:
         """Writes one safetensors file, beside `path` first and then renamed."""
-        target = Path(path)
-        beside = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
-            beside.write_bytes(self._to_bytes())
-            os.replace(beside, target)
-        finally:
-            beside.unlink(missing_ok=True)
+        data = self._to_bytes()
+        with written_beside(path) as beside:
+            beside.write_bytes(data)
 
     @classmethod
     def load(cls, path: str | Path) -> Tokens:

@@ -8,11 +8,11 @@ Example:
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emgcodec.cli.options import add_model_option, complain, make_folder, new_name
+from emgcodec.files import written_beside
 
 if TYPE_CHECKING:
     from emgcodec.recording import Recording
@@ -62,8 +62,7 @@ def _write(rec: Recording, target: Path) -> None:
 
     import numpy as np
 
-    beside = target.with_name(f".{target.name}.{os.getpid()}.npz")
-    try:
+    with written_beside(target) as beside:
         np.savez_compressed(
             beside,
             emg=rec.emg,
@@ -72,6 +71,3 @@ def _write(rec: Recording, target: Path) -> None:
             start_time=rec.start_time,
             montage=json.dumps(rec.montage.to_dict()),
         )
-        os.replace(beside, target)
-    finally:
-        beside.unlink(missing_ok=True)

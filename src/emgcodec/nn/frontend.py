@@ -100,30 +100,21 @@ class Spectrum(nn.Module):
             yield torch.view_as_real(torch.fft.rfft(centred))
 
 
-class LogSpectrogram(nn.Module):
-    """Log spectrogram, causal norm, and an MLP for each band averaged over electrode rolls.
-
-    The published system (Sivakumar et al., 2024) normalises over the batch; here it is causal.
-    """
+class SpectralFrontend(nn.Module):
+    """What the two frontends on log power share: windows, spectrum, norm and their state."""
 
     domain: Literal["log_power", "amplitude"] = "log_power"
 
-    def __init__(self, config: CodecConfig, part: LogSpectrogramConfig) -> None:
+    def __init__(
+        self, config: CodecConfig, window: int, num_features: int, depth: float | None = None
+    ) -> None:
         super().__init__()
-        assert config.montage is not None
-        self.rolls = part.rolls
-        self.num_bands = 1 + max(e.band for e in config.montage.electrodes)
-        self.per_band = len(config.montage) // self.num_bands
-        self.num_features = part.window // 2 + 1
-        self.dim = self.num_bands * part.mlp_dim
-        self.receptive_field = part.window
-        self.windows = Windows(part.window, config.hop_length)
-        self.spectrum = Spectrum(part.window)
-        self.norm = CausalNorm(
-            config.normalization, self.num_features, config.frame_rate, self.domain
-        )
-        size = self.per_band * self.num_features
-        self.mlps = nn.ModuleList(nn.Linear(size, part.mlp_dim) for _ in range(self.num_bands))
+        self.num_features = num_features
+        self.receptive_field = window
+        self.windows = Windows(window, config.hop_length)
+        self.spectrum = Spectrum(window)
+        rate = config.frame_rate
+        self.norm = CausalNorm(config.normalization, num_features, rate, self.domain, depth)
 
     def init_state(
         self,
@@ -135,6 +126,28 @@ class LogSpectrogram(nn.Module):
         """See `nn`."""
         windows = self.windows.init_state(batch_size, num_electrodes, device)
         return windows | self.norm.init_state(batch_size, num_electrodes, prior, device)
+
+    @staticmethod
+    def moments(level: Tensor) -> tuple[Tensor, Tensor]:
+        """The log power and its square."""
+        return level, level.square()
+
+
+class LogSpectrogram(SpectralFrontend):
+    """Log spectrogram, causal norm, and an MLP for each band averaged over electrode rolls.
+
+    The published system (Sivakumar et al., 2024) normalises over the batch; here it is causal.
+    """
+
+    def __init__(self, config: CodecConfig, part: LogSpectrogramConfig) -> None:
+        super().__init__(config, part.window, part.window // 2 + 1)
+        assert config.montage is not None
+        self.rolls = part.rolls
+        self.num_bands = 1 + max(e.band for e in config.montage.electrodes)
+        self.per_band = len(config.montage) // self.num_bands
+        self.dim = self.num_bands * part.mlp_dim
+        size = self.per_band * self.num_features
+        self.mlps = nn.ModuleList(nn.Linear(size, part.mlp_dim) for _ in range(self.num_bands))
 
     def measure(
         self, x: Tensor, valid: Tensor, frames: Tensor, state: State
@@ -149,11 +162,6 @@ class LogSpectrogram(nn.Module):
             power = torch.addcmul(floor, real, real).addcmul_(imaginary, imaginary)
             levels.append(torch.log10(power))
         return torch.cat(levels, dim=1), valid.transpose(1, 2), following
-
-    @staticmethod
-    def moments(level: Tensor) -> tuple[Tensor, Tensor]:
-        """The log power and its square."""
-        return level, level.square()
 
     def forward(
         self, x: Tensor, valid: Tensor, positions: Tensor, frames: Tensor, state: State
@@ -253,34 +261,22 @@ class Conv(nn.Module):
         return features, valid.any(dim=-1), following
 
 
-class ElectrodeSet(nn.Module):
+class ElectrodeSet(SpectralFrontend):
     """Any electrodes at any positions: shared MLP on each spectrum, attention over the set."""
 
-    domain: Literal["log_power", "amplitude"] = "log_power"
     pool: Tensor
 
     def __init__(self, config: CodecConfig, part: ElectrodeSetConfig) -> None:
-        super().__init__()
+        super().__init__(config, part.window, part.num_bands, part.dynamic_range)
         assert config.encoder.kind == "transformer"
-        self.num_features = part.num_bands
         self.dynamic_range = part.dynamic_range
         self.heads, self.queries = part.heads, part.queries
         self.dim = config.encoder.dim
-        self.receptive_field = part.window
         edges = part.band_edges
-        self.windows = Windows(part.window, config.hop_length)
-        self.spectrum = Spectrum(part.window)
         bin_ = torch.arange(part.window // 2 + 1)[:, None]
         pool = ((bin_ >= torch.tensor(edges[:-1])) & (bin_ < torch.tensor(edges[1:]))).float()
         pool[-1] /= 2  # the last bin has no twin at negative frequency
         self.register_buffer("pool", pool.repeat_interleave(2, dim=0), persistent=False)
-        self.norm = CausalNorm(
-            config.normalization,
-            part.num_bands,
-            config.frame_rate,
-            self.domain,
-            depth=part.dynamic_range,
-        )
         self.spectral = nn.Linear(part.num_bands, part.width)
         self.position = nn.Linear(NUM_POSITION_FEATURES, part.width, bias=False)
         self.mix = nn.Linear(part.width, part.width)
@@ -289,17 +285,6 @@ class ElectrodeSet(nn.Module):
         self._init_sectors()
         self.value = nn.Linear(part.width, part.width)
         self.project = nn.Linear(part.width * part.queries, self.dim)
-
-    def init_state(
-        self,
-        batch_size: int,
-        num_electrodes: int,
-        prior: tuple[Tensor, Tensor, Tensor] | None,
-        device: torch.device,
-    ) -> State:
-        """See `nn`."""
-        windows = self.windows.init_state(batch_size, num_electrodes, device)
-        return windows | self.norm.init_state(batch_size, num_electrodes, prior, device)
 
     def measure(
         self, x: Tensor, valid: Tensor, frames: Tensor, state: State
@@ -314,11 +299,6 @@ class ElectrodeSet(nn.Module):
         silence = self.num_features * math.log10(POWER_FLOOR)
         valid = valid.transpose(1, 2) & (level.sum(dim=-1) > silence + math.log10(2))
         return level * valid[..., None], valid, following
-
-    @staticmethod
-    def moments(level: Tensor) -> tuple[Tensor, Tensor]:
-        """The log power and its square."""
-        return level, level.square()
 
     def forward(
         self, x: Tensor, valid: Tensor, positions: Tensor, frames: Tensor, state: State
