@@ -127,6 +127,23 @@ class SpectralFrontend(nn.Module):
         windows = self.windows.init_state(batch_size, num_electrodes, device)
         return windows | self.norm.init_state(batch_size, num_electrodes, prior, device)
 
+    def power(self, parts: Tensor) -> Tensor:
+        """Real and imaginary parts (B, T, C, bins, 2) to power in each feature, (B, T, C, F)."""
+        raise NotImplementedError
+
+    def measure(
+        self, x: Tensor, valid: Tensor, frames: Tensor, state: State
+    ) -> tuple[Tensor, Tensor, State]:
+        """Log power (B, T, C, F), 0 where not valid; validity (B, T, C); state of the windows."""
+        windows, valid, following = self.windows(x, valid, frames, state)
+        spectra = self.spectrum(windows.transpose(1, 2))
+        levels = [torch.log10(self.power(parts) + POWER_FLOOR) for parts in spectra]
+        level = torch.nan_to_num(torch.cat(levels, dim=1))
+        # A window without any change is a lead that has come off, not a quiet muscle.
+        silence = self.num_features * math.log10(POWER_FLOOR)
+        valid = valid.transpose(1, 2) & (level.sum(dim=-1) > silence + math.log10(2))
+        return level * valid[..., None], valid, following
+
     @staticmethod
     def moments(level: Tensor) -> tuple[Tensor, Tensor]:
         """The log power and its square."""
@@ -149,19 +166,10 @@ class LogSpectrogram(SpectralFrontend):
         size = self.per_band * self.num_features
         self.mlps = nn.ModuleList(nn.Linear(size, part.mlp_dim) for _ in range(self.num_bands))
 
-    def measure(
-        self, x: Tensor, valid: Tensor, frames: Tensor, state: State
-    ) -> tuple[Tensor, Tensor, State]:
-        """Log power (B, T, C, F), validity (B, T, C) and the next state of the windows."""
-        x = without_invalid(x, valid)
-        windows, valid, following = self.windows(x, valid, frames, state)
-        parts = self.spectrum(windows.transpose(1, 2))
-        floor = x.new_tensor(POWER_FLOOR)
-        levels = []
-        for real, imaginary in (part.unbind(-1) for part in parts):
-            power = torch.addcmul(floor, real, real).addcmul_(imaginary, imaginary)
-            levels.append(torch.log10(power))
-        return torch.cat(levels, dim=1), valid.transpose(1, 2), following
+    def power(self, parts: Tensor) -> Tensor:
+        """The power of each bin."""
+        real, imaginary = parts.unbind(-1)
+        return torch.addcmul(real.square(), imaginary, imaginary)
 
     def forward(
         self, x: Tensor, valid: Tensor, positions: Tensor, frames: Tensor, state: State
@@ -286,19 +294,10 @@ class ElectrodeSet(SpectralFrontend):
         self.value = nn.Linear(part.width, part.width)
         self.project = nn.Linear(part.width * part.queries, self.dim)
 
-    def measure(
-        self, x: Tensor, valid: Tensor, frames: Tensor, state: State
-    ) -> tuple[Tensor, Tensor, State]:
-        """Log power of each band (B, T, C, F), validity (B, T, C), next state of the windows."""
-        windows, valid, following = self.windows(x, valid, frames, state)
-        parts = self.spectrum(windows.transpose(1, 2))
-        powers = [part.flatten(-2).square() @ self.pool for part in parts]
-        level = torch.log10(torch.cat(powers, dim=1) + POWER_FLOOR)
-        # A window without any change is a lead that has come off, not a quiet muscle.
-        level = torch.nan_to_num(level)
-        silence = self.num_features * math.log10(POWER_FLOOR)
-        valid = valid.transpose(1, 2) & (level.sum(dim=-1) > silence + math.log10(2))
-        return level * valid[..., None], valid, following
+    def power(self, parts: Tensor) -> Tensor:
+        """The power of each band."""
+        power: Tensor = parts.flatten(-2).square() @ self.pool
+        return power
 
     def forward(
         self, x: Tensor, valid: Tensor, positions: Tensor, frames: Tensor, state: State

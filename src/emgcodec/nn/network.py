@@ -215,8 +215,7 @@ class Network(nn.Module):
         valid = self._usable(x, state, mask)
         values, valid, following = self.frontend.measure(x, valid, frames, _part(state, "frontend"))
         first, second = self.frontend.moments(values)
-        weight = valid.double()[..., None]
-        sums = torch.cat([weight, first * weight, second * weight], dim=-1).sum(dim=1)
+        sums = torch.cat([valid.double()[..., None], first, second], dim=-1).sum(dim=1)
         return sums, state | _join({"frontend": following}) | {
             "frames": frames + x.shape[-1] // self.config.hop_length
         }

@@ -76,8 +76,8 @@ class CausalNorm(nn.Module):
         """Mean and reciprocal deviation for each frame.
 
         Args:
-            first: (B, T, C, F) features of each frame (or their mean within it).
-            second: (B, T, C, F) their squares.
+            first: (B, T, C, F) features of each frame (or their mean within it), 0 if not valid.
+            second: (B, T, C, F) their squares, likewise.
             valid: (B, T, C) electrodes to learn from.
             frames: (B,) frames of each stream before this call.
             state: From `init_state` or the last call.
@@ -93,7 +93,7 @@ class CausalNorm(nn.Module):
         # A segment's few frames are summed in the features' own type, all the rest in float64; row
         # after row is added in order: the same sums whatever the size of the blocks.
         weight = valid.to(first.dtype)[..., None]
-        sample = torch.cat([weight, first * weight, second * weight], dim=-1)
+        sample = torch.cat([weight, first, second], dim=-1)
         sums = sample.new_zeros(batch, rows, *sample.shape[2:])
         sums[:, 0] = state["partial"]
         index = segment + rows * torch.arange(batch, device=segment.device)[:, None]
