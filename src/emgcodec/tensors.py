@@ -302,11 +302,8 @@ class TensorCodec(Network):
     @inference
     def decode_latent(self, codes: Tensor) -> Tensor:
         """(B, K', T) codes to the (B, D, T) latents they stand for; zeros at -1."""
-        return (
-            self._require_quantizer()
-            .decode(check_codes(codes, self.num_codebooks, self.codebook_size).mT)
-            .mT
-        )
+        quantizer = self._require_quantizer()
+        return quantizer.decode(self._codes(codes).mT).mT
 
     @inference
     def predict(self, codes: Tensor, head: str) -> Tensor:

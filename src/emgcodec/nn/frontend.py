@@ -1,10 +1,11 @@
 """From samples to one vector a frame: three frontends with one interface.
 
-``forward(x, valid, positions, frames, state)`` takes (B, C, T * hop) samples, (B, C, T) validity
-of each electrode in each frame (samples may be anything where it is not), (B, C, 4) positions and
-(B,) frames so far, and gives (B, T, D) features, (B, T) whether any electrode was valid, and the
-next state. ``measure`` is its first half, what the causal norm learns from, and ``moments`` the
-sums behind that.
+``measure(x, valid, frames, state)`` takes (B, C, T * hop) samples, (B, C, T) validity of each
+electrode in each frame (samples may be anything where it is not) and (B,) frames so far, and gives
+values that the causal norm learns from, their validity (B, T, C) and the next state of the windows;
+``moments`` gives the sums behind the norm. ``forward(values, valid, positions, frames, state)``
+takes those and (B, C, 4) positions, and gives (B, T, D) features, (B, T) whether any electrode was
+valid, and the next state of all else.
 """
 
 from __future__ import annotations
@@ -172,16 +173,15 @@ class LogSpectrogram(SpectralFrontend):
         return torch.addcmul(real.square(), imaginary, imaginary)
 
     def forward(
-        self, x: Tensor, valid: Tensor, positions: Tensor, frames: Tensor, state: State
+        self, level: Tensor, valid: Tensor, positions: Tensor, frames: Tensor, state: State
     ) -> tuple[Tensor, Tensor, State]:
         """See the module's docstring; D is mlp_dim for each band."""
-        level, valid, following = self.measure(x, valid, frames, state)
         mean, rstd, _, statistics = self.norm(*self.moments(level), valid, frames, state)
         # Power next to nothing has a logarithm that only the floor bounds: a gain would show.
         normal = ((level - mean).mul_(rstd)).clamp_(-_OUTLIER, _OUTLIER).mul_(valid[..., None])
         bands = normal.unflatten(2, (self.num_bands, self.per_band)).flatten(3)
         features = [self._mlp(mlp, bands[:, :, i]) for i, mlp in enumerate(self.mlps)]
-        return torch.cat(features, dim=-1), valid.any(dim=-1), following | statistics
+        return torch.cat(features, dim=-1), valid.any(dim=-1), statistics
 
     def _mlp(self, mlp: nn.Module, x: Tensor) -> Tensor:
         assert isinstance(mlp, nn.Linear)
@@ -251,10 +251,9 @@ class Conv(nn.Module):
         return wide.mean(dim=-1, keepdim=True), wide.square().mean(dim=-1, keepdim=True)
 
     def forward(
-        self, x: Tensor, valid: Tensor, positions: Tensor, frames: Tensor, state: State
+        self, samples: Tensor, valid: Tensor, positions: Tensor, frames: Tensor, state: State
     ) -> tuple[Tensor, Tensor, State]:
         """See the module's docstring."""
-        samples, valid, _ = self.measure(x, valid, frames, state)
         mean, rstd, _, following = self.norm(*self.moments(samples), valid, frames, state)
         normal = (samples - mean) * (rstd * valid[..., None])
         h = normal.transpose(1, 2).flatten(2)
@@ -300,10 +299,9 @@ class ElectrodeSet(SpectralFrontend):
         return power
 
     def forward(
-        self, x: Tensor, valid: Tensor, positions: Tensor, frames: Tensor, state: State
+        self, level: Tensor, valid: Tensor, positions: Tensor, frames: Tensor, state: State
     ) -> tuple[Tensor, Tensor, State]:
         """See the module's docstring."""
-        level, valid, following = self.measure(x, valid, frames, state)
         mean, rstd, lowest, statistics = self.norm(*self.moments(level), valid, frames, state)
         assert lowest is not None
         normal = torch.maximum((level - mean).mul_(rstd), lowest)
@@ -311,7 +309,7 @@ class ElectrodeSet(SpectralFrontend):
         h = self.spectral(normal).add_(self.position(place)[:, None])
         h = F.gelu(self.mix(F.gelu(h)))
         pooled = self._attend(h, self.sector(place)[:, None], valid)
-        return self.project(pooled), valid.any(dim=-1), following | statistics
+        return self.project(pooled), valid.any(dim=-1), statistics
 
     @torch.no_grad()
     def _init_sectors(self) -> None:

@@ -187,47 +187,49 @@ class Network(nn.Module):
         Returns:
             Latents (B, T, D), which frames had any signal (B, T), and the next state.
         """
-        frames = state["frames"]
-        valid = self._usable(x, state, mask)
-        features, alive, frontend = self.frontend(
-            x, valid, state["positions"], frames, _part(state, "frontend")
-        )
-        latents, encoder = self.encoder(features, frames, _part(state, "encoder"))
-        following = {
-            "frames": frames + valid.shape[-1],
-            "positions": state["positions"],
-            "mask": state["mask"],
-        }
-        return latents, alive, following | _join({"frontend": frontend, "encoder": encoder})
+        values, valid, state = self._measure(x, state, mask)
+        return self._encode(values, valid, state)
 
-    def _usable(self, x: Tensor, state: State, mask: Tensor | None) -> Tensor:
-        """(B, C, T): electrodes that are there, wanted, and sane in each frame."""
+    def _measure(
+        self, x: Tensor, state: State, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor, State]:
+        """What the frontend measures, where it is valid (B, T, C), and the state after that."""
         # One pass finds NaN, infinities and what is too large to be squared.
         size = torch.linalg.vector_norm(x.unflatten(-1, (-1, self.config.hop_length)), dim=-1)
-        usable: Tensor = (size <= HUGE) & state["mask"][..., None]
-        return usable if mask is None else usable & (mask if mask.ndim == 3 else mask[..., None])
+        usable = (size <= HUGE) & state["mask"][..., None]
+        if mask is not None:
+            usable = usable & (mask if mask.ndim == 3 else mask[..., None])
+        values, valid, following = self.frontend.measure(
+            x, usable, state["frames"], _part(state, "frontend")
+        )
+        return values, valid, state | _join({"frontend": following})
+
+    def _encode(self, values: Tensor, valid: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
+        """Latents (B, T, D), which frames had any signal (B, T), and the next state."""
+        frames = state["frames"]
+        features, alive, frontend = self.frontend(
+            values, valid, state["positions"], frames, _part(state, "frontend")
+        )
+        latents, encoder = self.encoder(features, frames, _part(state, "encoder"))
+        following = state | _join({"frontend": frontend, "encoder": encoder})
+        following["frames"] = frames + valid.shape[1]
+        return latents, alive, following
 
     def statistics_step(
         self, x: Tensor, state: State, mask: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """Sums that a `Calibration` is made of, (B, C, 2 F + 1): frames, features, squares."""
-        frames = state["frames"]
-        valid = self._usable(x, state, mask)
-        values, valid, following = self.frontend.measure(x, valid, frames, _part(state, "frontend"))
+        values, valid, following = self._measure(x, state, mask)
         first, second = self.frontend.moments(values)
         sums = torch.cat([valid.double()[..., None], first, second], dim=-1).sum(dim=1)
-        return sums, state | _join({"frontend": following}) | {
-            "frames": frames + x.shape[-1] // self.config.hop_length
-        }
+        following["frames"] = state["frames"] + valid.shape[1]
+        return sums, following
 
-    def init_decode_state(self, batch_size: int, num_electrodes: int = 0) -> State:
-        """State before the first code of each stream; electrodes count for waveforms only."""
-        device = self.device
-        parts = {"decoder": self.decoder.init_state(batch_size, device)}
-        if self.shaper is not None and num_electrodes:
-            parts["shaper"] = self.shaper.init_state(batch_size, num_electrodes, device)
-        frames = torch.zeros(batch_size, dtype=torch.long, device=device)
-        return {"frames": frames} | _join(parts)
+    def init_decode_state(self, batch_size: int) -> State:
+        """State before the first code of each stream."""
+        frames = torch.zeros(batch_size, dtype=torch.long, device=self.device)
+        decoder = self.decoder.init_state(batch_size, self.device)
+        return {"frames": frames} | _join({"decoder": decoder})
 
     def decode_step(self, latents: Tensor, state: State) -> tuple[Tensor, State]:
         """Quantized latents (B, T, D) to the vectors that heads read, and the next state."""
@@ -240,29 +242,20 @@ class Network(nn.Module):
     def forward(
         self,
         x: Tensor,
-        lengths: Tensor | None = None,
+        lengths: Tensor,
         *,
         montage: Montages,
-        mask: Tensor | None = None,
-        calibration: Calibrations = None,
-        quantize: bool = True,
+        mask: Tensor | None,
+        calibration: Calibrations,
+        quantize: bool,
     ) -> CodecOutput:
-        """Training: every output and the losses that need no labels, with gradients.
-
-        Args:
-            x: (B, C, N) µV at the codec's rate.
-            lengths: (B,) samples of each item; all of N by default.
-            montage: Of all items, or one for each.
-            mask: (B, C) or (B, C, T) electrodes to use.
-            calibration: Of all items, or one or None for each.
-            quantize: False lets latents pass unquantized, to warm up before codebooks start.
-        """
+        """See `Codec.forward`, which checks the arguments."""
         hop = self.config.hop_length
         time = -(-x.shape[-1] // hop)
-        lengths = torch.full((len(x),), x.shape[-1]) if lengths is None else lengths
         x = hold_beyond(x, lengths, 0, time * hop)
         state = self.init_state(len(x), montage, calibration, num_electrodes=x.shape[1])
-        latents, alive, _ = self.latent_step(x, state, mask)
+        values, genuine, measured = self._measure(x, state, mask)
+        latents, alive, _ = self._encode(values, genuine, measured)
         count = -(-lengths.to(x.device) // hop)
         valid = alive & (torch.arange(time, device=x.device) < count[:, None])
         codes = latents.new_zeros((len(x), time, 0), dtype=torch.long)
@@ -277,7 +270,7 @@ class Network(nn.Module):
         for name, head in self.head.items():
             if isinstance(head, SignalHead):
                 heads[name] = head(h, state["positions"])
-                spectrum = target, known = self._spectrum_target(x, state, valid, mask)
+                spectrum = target, known = self._spectrum_target(values, genuine, valid)
                 error = (heads[name] - target).square() * known
                 losses["reconstruction"] = error.sum() / known.sum().clamp(min=1)
             else:
@@ -287,18 +280,20 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def _spectrum_target(
-        self, x: Tensor, state: State, valid: Tensor, mask: Tensor | None
+        self, level: Tensor, genuine: Tensor, valid: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Log10 band power relative to the electrode's mean power, and where there is any.
 
-        Both are (B, T, C, F).
+        Args:
+            level: (B, T, C, F) log10 power.
+            genuine: (B, T, C) electrodes that were valid.
+            valid: (B, T) frames that are no padding.
+
+        Returns:
+            Both (B, T, C, F).
         """
         assert isinstance(self.frontend, ElectrodeSet)
-        genuine = self._usable(x, state, mask)
-        level, whole, _ = self.frontend.measure(
-            x, genuine, state["frames"], _part(state, "frontend")
-        )
-        present = (whole & valid[..., None]).float()
+        present = (genuine & valid[..., None]).float()
         power = torch.pow(10.0, level) * present[..., None]
         mean = power.sum(dim=1, keepdim=True) / present.sum(dim=1).clamp(min=1)[:, None, :, None]
         # Bands far below the strongest hold no signal: a source of low rate has many.

@@ -49,7 +49,7 @@ class Quantizer(nn.Module):
         self.project_in: nn.Module = nn.Identity()
         self.project_out: nn.Module = nn.Identity()
         width = config.dim or dim
-        if config.kind != "none" and config.dim:
+        if config.dim:
             self.project_in, self.project_out = nn.Linear(dim, width), nn.Linear(width, dim)
         self.register_buffer("codebooks", torch.randn(config.levels, config.size, width))
         self.register_load_state_dict_post_hook(_mark_trained)  # type: ignore[no-untyped-call]

@@ -74,6 +74,19 @@ def simulated_recordings(people: int) -> Iterator[Recording]:
             yield rec
 
 
+def run(codec: Codec, batch: Batch, *, quantize: bool = True) -> CodecOutput:
+    """The codec's output for a batch."""
+    out: CodecOutput = codec(
+        batch.x,
+        batch.lengths,
+        montage=batch.montages,
+        mask=batch.mask,
+        calibration=batch.calibrations,
+        quantize=quantize,
+    )
+    return out
+
+
 def gesture_loss(scores: torch.Tensor, batch: Batch, valid: torch.Tensor) -> torch.Tensor:
     """Cross-entropy over each data set's own classes; rare classes of the batch weigh more."""
     scores = scores.masked_fill(~batch.classes[:, None], -1e4)
@@ -99,14 +112,7 @@ def fit(
     for step, batch in enumerate(sampler):
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * share))
-        out: CodecOutput = codec(
-            batch.x,
-            batch.lengths,
-            montage=batch.montages,
-            mask=batch.mask,
-            calibration=batch.calibrations,
-            quantize=share > WARM_UP,
-        )
+        out = run(codec, batch, quantize=share > WARM_UP)
         gesture = gesture_loss(out.heads["gesture"], batch, out.valid)
         loss = gesture + 0.5 * out.losses["reconstruction"] + out.losses["commitment"]
         optimizer.zero_grad()
@@ -133,13 +139,7 @@ def correct_power(codec: Codec, batches: Iterable[Batch]) -> None:
     """Measures what the signal head's logarithms lack of the true power, band by band."""
     wanted, given = torch.zeros(2, codec.frontend.num_features)
     for batch in batches:
-        out = codec(
-            batch.x,
-            batch.lengths,
-            montage=batch.montages,
-            mask=batch.mask,
-            calibration=batch.calibrations,
-        )
+        out = run(codec, batch)
         assert out.spectrum is not None
         target, known = out.spectrum
         wanted += (torch.pow(10.0, target) * known).sum(dim=(0, 1, 2))
