@@ -45,6 +45,7 @@ LAYERS = (
     "stream",
     "metrics",
     "train",
+    "evaluate",
     "corpus",
     "llm",
     "export",

@@ -10,6 +10,7 @@ import torch
 
 from emgcodec.calibration import Calibration
 from emgcodec.codec import Codec
+from emgcodec.metrics import balanced_accuracy
 from emgcodec.train.data import Segment, as_calibrated, is_calibration
 
 
@@ -50,9 +51,3 @@ def score_gestures(
         columns = map(np.concatenate, zip(*pairs, strict=True))
         result[subject.split("/")[0]][subject] = balanced_accuracy(*columns)
     return dict(result)
-
-
-def balanced_accuracy(truth: np.ndarray, guess: np.ndarray) -> float:
-    """Mean recall of the classes that occur; nan where there is no label."""
-    recalls = [float((guess[truth == c] == c).mean()) for c in np.unique(truth)]
-    return float(np.mean(recalls)) if recalls else float("nan")
