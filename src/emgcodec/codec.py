@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from emgcodec.calibration import Calibration
+from emgcodec.card import model_card
 from emgcodec.checks import CodecError
 from emgcodec.hub import find_model, load_config, load_tensors, save_model, stored_dtype
 from emgcodec.montage import Montage
@@ -71,7 +71,8 @@ class Codec(TensorCodec):
         The weights are rounded in place to the type they are stored in: the file is the model.
         """
         self.round_weights()
-        save_model(directory, self.config, self.state_dict(), self._card())
+        card = model_card(self.config, parameters=self.num_parameters())
+        save_model(directory, self.config, self.state_dict(), card)
 
     @torch.no_grad()
     def round_weights(self) -> Codec:
@@ -79,16 +80,6 @@ class Codec(TensorCodec):
         for name, tensor in self.state_dict().items():
             tensor.copy_(tensor.to(stored_dtype(name, self.config)))
         return self
-
-    def _card(self) -> str:
-        license_ = self.config.weights_license or "none stated: these weights are untrained"
-        facts = json.dumps(dict(self.config.provenance), indent=1, ensure_ascii=False)
-        return (
-            f"# {self.config.name}\n\nCodec for surface EMG: {self.sample_rate} Hz inside, "
-            f"{self.frame_rate:g} frames/s, {self.num_codebooks} x {self.codebook_size} codes, "
-            f"{self.num_parameters():,} parameters and codebook values.\n\n"
-            f"Weights licence: {license_}\n\nTraining:\n\n```json\n{facts}\n```\n"
-        )
 
     @inference
     def calibrate(

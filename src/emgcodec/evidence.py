@@ -1,4 +1,6 @@
-"""Who trains, who selects and who tests: five person-disjoint folds over the people of the corpora.
+"""Who trains, who selects and who tests, and what their scores say.
+
+Five person-disjoint folds over the people of the corpora.
 
 Fold f tests the people of fold f, selects on those of fold f + 1 and trains on the rest, so that
 over the five folds everybody is tested once. ``splits/evidence.json`` holds what `make_folds` made.
@@ -13,17 +15,28 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
 NUM_FOLDS = 5
+CORPORA = ("3dc", "contraction_intensity", "flexemg", "myo_laval", "myo_ciil", "myo_readings")
+"""Data sets of real people; scores are never pooled over them."""
+
+MODES = ("cold", "calibrated")
 TOGETHER = (("3dc/P13", "3dc/P14"),)
 """Names that must share a fold: recordings of the first were also filed under the second."""
 
 Part = Literal["train", "validation", "test"]
+
+Result = Mapping[str, Any]
+"""What one job wrote: ``scores`` by mode, corpus and person, and how they came about."""
+
+_RESAMPLES = 10_000
 
 
 def make_folds(people: Iterable[str], seed: int = 0) -> list[list[str]]:
@@ -37,10 +50,10 @@ def make_folds(people: Iterable[str], seed: int = 0) -> list[list[str]]:
         Sorted names of each fold.
     """
     rng = np.random.default_rng(seed)
-    everyone = set(people)
-    follows = {n: first for first, *rest in TOGETHER for n in rest if {n, first} <= everyone}
+    names = set(people)
+    follows = {n: first for first, *rest in TOGETHER for n in rest if {n, first} <= names}
     strata: dict[str, list[str]] = {}
-    for name in sorted(everyone - set(follows)):
+    for name in sorted(names - set(follows)):
         strata.setdefault(re.sub(r"\d+$", "", name), []).append(name)
     dealt = [name for _, group in sorted(strata.items()) for name in rng.permutation(group)]
     # In steps of two folds: of two people, either can train while the other tests.
@@ -54,6 +67,11 @@ def folds() -> list[list[str]]:
     text = (resources.files("emgcodec") / "splits" / "evidence.json").read_text("utf-8")
     found: list[list[str]] = json.loads(text)["folds"]
     return found
+
+
+def everyone(corpus: str) -> frozenset[str]:
+    """All people of a corpus."""
+    return frozenset(n for fold in folds() for n in fold if n.startswith(f"{corpus}/"))
 
 
 def people(fold: int, part: Part) -> frozenset[str]:
@@ -73,5 +91,105 @@ def people(fold: int, part: Part) -> frozenset[str]:
     chosen = {"test": [tested], "validation": [selecting], "train": rest}
     if part not in chosen:
         raise ValueError(f"part={part!r}: choose from {list(chosen)}")
-    everyone = folds()
-    return frozenset(name for f in chosen[part] for name in everyone[f])
+    dealt = folds()
+    return frozenset(name for f in chosen[part] for name in dealt[f])
+
+
+def load_results(folder: Path) -> dict[str, list[Result]]:
+    """Results by row, in the order of folds; a folder that is not there holds none."""
+    found: dict[str, list[Result]] = {}
+    for path in sorted(folder.glob("*.json")):
+        result = json.loads(path.read_text("utf-8"))
+        found.setdefault(result["row"], []).append(result)
+    return {row: sorted(results, key=lambda r: r["fold"]) for row, results in found.items()}
+
+
+def pooled(results: Iterable[Result], *keys: str) -> dict[str, float]:
+    """Numbers by person from all folds, each person being in one.
+
+    Args:
+        results: Of one row.
+        keys: Where in a result they are, for example ``"scores", "cold", "3dc"``.
+    """
+    people: dict[str, float] = {}
+    for result in results:
+        part: Any = result
+        for key in keys:
+            part = part.get(key, {})
+        people |= part
+    return people
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Numbers of several people.
+
+    Attributes:
+        mean: Over people.
+        sd: Standard deviation over people.
+        low: 2.5 % point of the mean, by bootstrap over people.
+        high: 97.5 % point.
+        people: How many.
+    """
+
+    mean: float
+    sd: float
+    low: float
+    high: float
+    people: int
+
+    @classmethod
+    def of(cls, people: Mapping[str, float]) -> Summary | None:
+        """Of numbers by person; None of nobody."""
+        if not people:
+            return None
+        values = np.array([people[name] for name in sorted(people)])
+        low, high = np.quantile(_resampled(values), [0.025, 0.975])
+        return cls(float(values.mean()), float(values.std()), float(low), float(high), len(values))
+
+    def __str__(self) -> str:
+        mean, low, high, sd = (f"{100 * v:.1f}" for v in (self.mean, self.low, self.high, self.sd))
+        return f"{mean} [{low}, {high}] ± {sd}"
+
+
+def paired_loss(ours: Mapping[str, float], theirs: Mapping[str, float]) -> tuple[float, float]:
+    """How much lower our score is than theirs on the same people, and at most so.
+
+    Returns:
+        The mean difference, and its upper 95 % bound (one-sided) by bootstrap over people; nan
+        where nobody has both scores.
+    """
+    both = sorted(ours.keys() & theirs.keys())
+    if not both:
+        return float("nan"), float("nan")
+    lost = np.array([theirs[name] - ours[name] for name in both])
+    return float(lost.mean()), float(np.quantile(_resampled(lost), 0.95))
+
+
+def _resampled(values: Any) -> Any:
+    """Means of as many people drawn with replacement, again and again."""
+    draws = np.random.default_rng(0).integers(len(values), size=(_RESAMPLES, len(values)))
+    return values[draws].mean(axis=1)
+
+
+def cell(results: Sequence[Result], *keys: str) -> str:
+    """A table's cell: mean [95 % interval] ± deviation over people in percent, or ``not run``.
+
+    Args:
+        results: Of one row.
+        keys: See `pooled`.
+    """
+    summary = Summary.of(pooled(results, *keys))
+    if summary is None:
+        return "not run"
+    missing = NUM_FOLDS - len({result["fold"] for result in results})
+    return f"{summary} ({NUM_FOLDS - missing} of {NUM_FOLDS} folds)" if missing else str(summary)
+
+
+def gain(
+    results: Mapping[str, Sequence[Result]], row: str, rival: str, mode: str, corpus: str
+) -> str:
+    """A table's cell: points that a row has over another on the same people, and at least so."""
+    ours, theirs = (pooled(results.get(r, ()), "scores", mode, corpus) for r in (row, rival))
+    lost, most = paired_loss(ours, theirs)
+    return "not run" if np.isnan(lost) else f"{-100 * lost:+.1f} (at least {-100 * most:+.1f})"

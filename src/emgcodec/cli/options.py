@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import sys
 from pathlib import Path
+
+from emgcodec.files import written_beside
 
 
 def add_recording_options(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +35,13 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise ValueError(f"--out {path}: a file is in its place; name a folder") from error
+
+
+def write_json(path: Path, content: object) -> None:
+    """Writes a result, whole or not at all."""
+    with written_beside(path) as beside:
+        text = json.dumps(content, indent=1, ensure_ascii=False)
+        beside.write_text(text + "\n", encoding="utf-8")
 
 
 def new_name(taken: set[str], suffix: str, *parts: str) -> str:

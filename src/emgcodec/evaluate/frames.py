@@ -14,14 +14,12 @@ import numpy.typing as npt
 from scipy import signal as dsp
 
 from emgcodec.codec import Codec
+from emgcodec.evidence import everyone
 from emgcodec.io import read_all
 from emgcodec.metrics import balanced_accuracy
 from emgcodec.recording import Recording
 from emgcodec.signal import Repair
 from emgcodec.train.data import Segment, is_calibration, load_segments
-
-CORPORA = ("3dc", "contraction_intensity", "flexemg", "myo_laval", "myo_ciil", "myo_readings")
-"""Data sets of real people; scores are never pooled over them."""
 
 Array = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -52,17 +50,15 @@ class Track:
     x: Array
 
 
-def corpus_files(data: Path, corpus: str, people: Iterable[str] | None = None) -> list[Path]:
-    """Files of a corpus' people (all by default), sorted.
+def corpus_files(data: Path, corpus: str, people: Iterable[str]) -> list[Path]:
+    """Files of those of the people who belong to a corpus, sorted.
 
     Raises:
         ValueError: if one is missing.
     """
-    if people is None:
-        return sorted(data.glob(f"{corpus}_*.h5"))
     chosen = sorted(name for name in people if name.startswith(f"{corpus}/"))
     files = [data / f"{name.replace('/', '_')}.h5" for name in chosen]
-    if missing := [str(file) for file in files if not file.is_file()]:
+    if missing := [file.name for file in files if not file.is_file()]:
         raise ValueError(f"--data {data}: {missing} are missing: name the folder of the corpora")
     return files
 
@@ -101,7 +97,7 @@ def cut(tracks: Iterable[Track]) -> list[Track]:
 def feature_tracks(data: Path, corpus: str, codec: Codec) -> tuple[Track, ...]:
     """Classic features of all people of a corpus, on the frames of a codec; not `cut` yet."""
     recordings: list[Recording] = [
-        rec for file in corpus_files(data, corpus) for rec in read_all(file)
+        rec for file in corpus_files(data, corpus, everyone(corpus)) for rec in read_all(file)
     ]
     segments = load_segments(recordings, codec)
     vectors = (
@@ -195,3 +191,11 @@ def score(answers: Iterable[tuple[Track, Labels]]) -> Scores:
         if len(truth):
             result[subject] = balanced_accuracy(truth, guess)
     return result
+
+
+def chance_of(tracks: Iterable[Track]) -> Scores:
+    """What a blind guess scores: one over the gestures that each person shows."""
+    shown: dict[str, set[int]] = defaultdict(set)
+    for t in tracks:
+        shown[t.subject].update(np.unique(t.labels[t.labels >= 0]).tolist())
+    return {subject: 1.0 / len(gestures) for subject, gestures in shown.items() if gestures}

@@ -46,9 +46,9 @@ class Moments:
         level = np.trace(self.covariance) / len(self.covariance)
         shrunk = (1 - shrinkage) * self.covariance
         shrunk += max(shrinkage, 1e-9) * level * np.eye(len(shrunk))
-        weight: Floats = np.linalg.solve(shrunk, self.means.T)
-        bias: Floats = -0.5 * (self.means.T * weight).sum(axis=0)
-        return Discriminant(self.classes, weight, bias)
+        weight = np.linalg.solve(shrunk, self.means.T)
+        bias = -0.5 * (self.means.T * weight).sum(axis=0)
+        return Discriminant(self.classes, weight.astype(np.float64), bias.astype(np.float64))
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ Codes = npt.NDArray[np.int64]
 _ROWS = 60_000
 _ITERATIONS = 10
 _CLIP = 8.0  # deviations: k-means spends no code on outliers
-_EPOCHS, _WINDOW_SECONDS, _BATCH = 12, 6.0, 24
+_EPOCHS, _WINDOW_SECONDS, _BATCH = 8, 6.0, 24
 _RATE, _DECAY, _DROPOUT = 1e-3, 0.05, 0.3
 
 

@@ -1,0 +1,99 @@
+"""A model's card: what it is, whom it was made from, and how good it is, from result files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from emgcodec.config import CodecConfig
+from emgcodec.evidence import CORPORA, NUM_FOLDS, Result, cell, paired_loss, pooled
+
+LARGEST_LOSS = 0.015
+"""Loss against the unquantized twin that its upper 95 % bound must stay under, to be shown."""
+
+LEAST_USE = 0.3
+"""Perplexity of a codebook, as a share of its size, below which it is called underused."""
+
+
+def model_card(
+    config: CodecConfig,
+    results: Mapping[str, Sequence[Result]] | None = None,
+    *,
+    parameters: int,
+) -> str:
+    """The card as Markdown.
+
+    Args:
+        config: Of the model.
+        results: By row, see `evidence.load_results`; the row of the model's name is its own.
+        parameters: Of the model, codebooks included.
+    """
+    quantizer = config.quantizer
+    codes = f"{quantizer.levels} x {quantizer.size} codes" if quantizer.levels else "no codebooks"
+    lines = [
+        f"# {config.name}",
+        "",
+        f"Codec for surface EMG: {config.sample_rate} Hz inside, {config.frame_rate:g} frames/s, "
+        f"{codes}, {parameters:,} parameters and codebook values.",
+        "",
+        f"Weights licence: {config.weights_license or 'none stated: these weights are untrained'}",
+        "",
+    ]
+    if own := (results or {}).get(config.name, ()):
+        lines += [*_scores(own), *_caveats(config, own, (results or {}).get("twin", ()))]
+    facts = json.dumps(dict(config.provenance), indent=1, ensure_ascii=False)
+    return "\n".join([*lines, "## Training", "", "```json", facts, "```", ""])
+
+
+def _scores(own: Sequence[Result]) -> Iterator[str]:
+    yield from ("## Scores on people it never met", "")
+    yield (
+        f"{len(own)} of {NUM_FOLDS} folds: models of this recipe, each trained on three fifths of "
+        "the people and scored on others; the released weights are one more training. Percent, "
+        "mean over people [95 % interval by bootstrap over people] ± deviation over people."
+    )
+    yield from ("", "| corpus | people | cold | calibrated |", "|---|---|---|---|")
+    for corpus in CORPORA:
+        if people := pooled(own, "scores", "cold", corpus):
+            cells = [cell(own, "scores", mode, corpus) for mode in ("cold", "calibrated")]
+            yield f"| {corpus} | {len(people)} | {' | '.join(cells)} |"
+    yield ""
+    for name, text in own[0]["protocol"].items():
+        yield f"- {name}: {text}."
+    yield f"- rerun: `{own[0]['command']}`, commit `{own[0]['commit']}`."
+    yield ""
+
+
+def _caveats(config: CodecConfig, own: Sequence[Result], twin: Sequence[Result]) -> Iterator[str]:
+    yield from ("## What the numbers do not show", "")
+    for corpus in CORPORA:
+        ours = pooled(own, "scores", "calibrated", corpus)
+        lost, most = paired_loss(ours, pooled(twin, "scores", "calibrated", corpus))
+        if ours and not most < LARGEST_LOSS:
+            bound = "its twin was not run" if np.isnan(lost) else f"at most {100 * most:.1f} points"
+            yield (
+                f"- {corpus}: that the codebooks cost less than {100 * LARGEST_LOSS:g} points "
+                f"against the unquantized twin is not shown ({bound}, calibrated)."
+            )
+        if 0 < len(ours) < NUM_FOLDS:
+            yield f"- {corpus}: {len(ours)} people are no evidence."
+        for metric, better in (("envelope_correlation", 1), ("log_spectral_distance", -1)):
+            means = {
+                way: float(np.mean(list(found.values())))
+                for way in ("codec", "noise", "mean_spectrum", "level_pca")
+                if (found := pooled(own, "reconstruction", corpus, metric, way))
+            }
+            if above := [w for w, v in means.items() if better * v > better * means["codec"]]:
+                yield f"- {corpus}, {metric.replace('_', ' ')}: not better than {', '.join(above)}."
+    for level in range(config.quantizer.levels):
+        shares = [r["usage"]["perplexity"][level] / r["usage"]["size"] for r in own if "usage" in r]
+        if shares:
+            word = "under" if np.mean(shares) < LEAST_USE else "over"
+            yield (
+                f"- Level {level + 1}: perplexity is {np.mean(shares):.2f} of the codebook's size "
+                f"({word} {LEAST_USE:g}), on people who were not trained on."
+            )
+    yield "- Whether some people appear under several names in the collections is not known."
+    yield ""

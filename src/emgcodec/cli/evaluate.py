@@ -1,0 +1,136 @@
+"""Score codecs and their rivals on people whom they never met; write tables and cards of it.
+
+Example:
+  emgcodec evaluate run --row lda --fold 0 --data corpora/
+  emgcodec evaluate run --data corpora/
+  emgcodec evaluate model runs/mine/model --fold 0 --corpus 3dc --data corpora/
+  emgcodec evaluate table
+  emgcodec evaluate card weights/student
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from emgcodec.cli import options
+from emgcodec.evidence import CORPORA, MODES, NUM_FOLDS, cell, load_results
+
+EVIDENCE = Path("docs/results/evidence")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    run = verbs.add_parser("run", help="rows of the table, fold by fold; skips what is there")
+    run.add_argument("--row", action="append", metavar="NAME", help="only this row (repeatable)")
+    run.add_argument("--fold", action="append", type=int, help="only this fold (repeatable)")
+    run.add_argument("--runs", type=Path, default=Path("runs"), help="folder of trainings")
+    run.add_argument(
+        "--set",
+        dest="changes",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a field of a training's recipe, for example optim.minutes=30",
+    )
+    model = verbs.add_parser("model", help="any model, on the people who test in a fold")
+    model.add_argument("model", help="bundled model or folder")
+    model.add_argument("--fold", type=int, required=True, help="whose people it has not met")
+    model.add_argument("--corpus", action="append", choices=CORPORA, help="only this (repeatable)")
+    model.add_argument("--json", type=Path, help="write the result here")
+    table = verbs.add_parser("table", help="docs/results.md and the table in README.md")
+    table.add_argument("--page", type=Path, default=Path("docs/results.md"))
+    table.add_argument("--readme", type=Path, default=Path("README.md"))
+    card = verbs.add_parser("card", help="README.md in a model's folder, with its scores")
+    card.add_argument("model", help="bundled model or folder")
+    for verb in (run, model):
+        verb.add_argument(
+            "--data", type=Path, help="folder of the corpora; default: the variable EMGCODEC_DATA"
+        )
+    for verb in (run, table, card):
+        verb.add_argument("--results", type=Path, default=EVIDENCE, help="folder of result files")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Does what the verb says."""
+    action: dict[str, Any] = {"run": _run, "model": _model, "table": _table, "card": _card}
+    status: int = action[args.verb](args)
+    return status
+
+
+def _run(args: argparse.Namespace) -> int:
+    from emgcodec.evaluate.rows import ROWS, run_job
+
+    rows, folds = args.row or list(ROWS), range(NUM_FOLDS) if args.fold is None else args.fold
+    if unknown := sorted(set(rows) - set(ROWS)) + sorted(set(folds) - set(range(NUM_FOLDS))):
+        raise ValueError(f"{unknown} unknown: rows are {list(ROWS)}, folds 0 to {NUM_FOLDS - 1}")
+    data = _data(args)
+    options.make_folder(args.results)
+    for row in rows:
+        for fold in folds:
+            path = args.results / f"{row}.{fold}.json"
+            if path.is_file():
+                print(f"{row}, fold {fold}: there already")
+                continue
+            result = run_job(row, fold, data, args.runs, args.changes)
+            options.write_json(path, result)
+            print(f"{row}, fold {fold}: {path}, {result['seconds']} s", flush=True)
+            _show(result)
+    return 0
+
+
+def _model(args: argparse.Namespace) -> int:
+    from emgcodec.codec import Codec
+    from emgcodec.evaluate.rows import facts, score_model
+
+    corpora = args.corpus or CORPORA
+    command = f"emgcodec evaluate model {args.model} --fold {args.fold} --data $EMGCODEC_DATA"
+    command += "".join(f" --corpus {corpus}" for corpus in args.corpus or ())
+    codec = Codec.from_pretrained(args.model)
+    data = _data(args)
+    result = facts(codec.config.name, args.fold, data, command)
+    result |= score_model(codec, args.fold, data, corpora)
+    if args.json:
+        options.write_json(args.json, result)
+    _show(result)
+    return 0
+
+
+def _table(args: argparse.Namespace) -> int:
+    from emgcodec.evaluate.tables import write_tables
+
+    write_tables(load_results(args.results), args.page, args.readme)
+    print(f"{args.page} and {args.readme}")
+    return 0
+
+
+def _card(args: argparse.Namespace) -> int:
+    from emgcodec.card import model_card
+    from emgcodec.codec import Codec
+    from emgcodec.files import written_beside
+    from emgcodec.hub import CARD_FILE, find_model
+
+    codec = Codec.from_pretrained(args.model)
+    text = model_card(codec.config, load_results(args.results), parameters=codec.num_parameters())
+    path = find_model(args.model) / CARD_FILE
+    with written_beside(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+    print(path)
+    return 0
+
+
+def _data(args: argparse.Namespace) -> Path:
+    found = args.data or os.environ.get("EMGCODEC_DATA")
+    if not found:
+        raise ValueError("--data is missing: name the folder of the corpora, or set EMGCODEC_DATA")
+    return Path(found)
+
+
+def _show(result: dict[str, Any]) -> None:
+    """Mean, interval and deviation over this fold's people."""
+    for mode in MODES:
+        for corpus in result["scores"][mode]:
+            print(f"  {corpus:<22} {mode:<11} {cell([result], 'scores', mode, corpus)}")

@@ -1,0 +1,163 @@
+"""Scores of codecs: gestures read in their tokens, and how they use their codebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from emgcodec.calibration import Calibration
+from emgcodec.codec import Codec
+from emgcodec.config import CodecConfig
+from emgcodec.evaluate.frames import Array, Labels, Scores, Track, corpus_files, score, stretches
+from emgcodec.evaluate.tokens import Codes, ResidualKMeans
+from emgcodec.gestures import GESTURES
+from emgcodec.io import read_all
+from emgcodec.metrics import perplexity, usage
+from emgcodec.train.data import (
+    Segment,
+    as_calibrated,
+    calibrations,
+    is_calibration,
+    load_segments,
+)
+
+
+@dataclass(frozen=True)
+class Take:
+    """A recording, or a stretch of one, that a codec meets with a fresh state.
+
+    Attributes:
+        segment: Signal and labels.
+        calibrates: Whether it is part of its wearing's calibration block.
+        calibration: Of its wearing.
+        sample_rate: Hz, of the source.
+    """
+
+    segment: Segment
+    calibrates: bool
+    calibration: Calibration
+    sample_rate: float
+
+    def signal(self, codec: Codec, calibrated: bool) -> dict[str, Any]:
+        """Arguments of `Codec.encode`, cold or calibrated."""
+        calibration = self.calibration if calibrated else None
+        x = torch.from_numpy(as_calibrated(self.segment.x, calibration, codec))[None]
+        return {"x": x, "montage": self.segment.montage, "calibration": calibration}
+
+
+def load_takes(data: Path, corpus: str, people: Iterable[str], codec: Codec) -> list[Take]:
+    """What is scored of those of the people who belong to a corpus, and calibration blocks."""
+    files = corpus_files(data, corpus, people)
+    recordings = [rec for file in files for rec in read_all(file)]
+    segments = load_segments(recordings, codec)
+    known = calibrations(segments, codec)
+    takes, hop = [], codec.hop_length
+    for rec, s in zip(recordings, segments, strict=True):
+        calibrates = is_calibration(s, segments)
+        for part in [slice(0, len(s.labels))] if calibrates else stretches(s.labels):
+            x, labels = s.x[:, part.start * hop : part.stop * hop], s.labels[part]
+            piece = replace(s, x=x, labels=labels)
+            takes.append(Take(piece, calibrates, known[s.wearing], rec.sample_rate))
+    return takes
+
+
+@torch.no_grad()
+def read_gestures(codec: Codec, take: Take, calibrated: bool) -> Array:
+    """Scores (T, V) of the gesture head, from codes or, without a quantizer, from latents."""
+    signal = take.signal(codec, calibrated)
+    if codec.quantizer is not None:
+        scores = codec.predict(codec.encode(**signal), "gesture")
+    else:
+        latents = codec.encode_latent(**signal).mT
+        h, _ = codec.decode_step(latents, codec.init_decode_state(1))
+        scores = codec.head["gesture"](h)
+    found: Array = scores[0].numpy()
+    return found
+
+
+def gesture_scores(codec: Codec, takes: Iterable[Take], calibrated: bool) -> Scores:
+    """Balanced accuracy of each person; only gestures of the corpus can be answered.
+
+    Raises:
+        ValueError: if the codec's gestures are not the canonical ones.
+    """
+    if "gesture" not in codec.heads or codec.labels("gesture") != GESTURES:
+        raise ValueError(f"codec {codec.config.name!r} has no head for the canonical gestures")
+    takes = list(takes)
+    classes = np.unique(np.concatenate([t.segment.labels for t in takes]))
+    classes = classes[classes >= 0]
+
+    def answers() -> Iterator[tuple[Track, Labels]]:
+        for take in takes:
+            if not take.calibrates and (take.segment.labels >= 0).any():
+                best = read_gestures(codec, take, calibrated)[:, classes].argmax(axis=1)
+                yield _track(take, np.zeros((0, 0), np.float32)), classes[best]
+
+    return score(answers())
+
+
+def _track(take: Take, x: Array) -> Track:
+    s = take.segment
+    return Track(s.subject, s.wearing, take.calibrates, s.labels, x)
+
+
+def codebook_use(codec: Codec, takes: Iterable[Take]) -> dict[str, Any]:
+    """Distinct codes and perplexity of each level, pooled over all frames; calibrated."""
+    return use_of(
+        [codec.encode(**take.signal(codec, True))[0].numpy() for take in takes], codec.codebook_size
+    )
+
+
+def use_of(codes: Sequence[Codes], size: int) -> dict[str, Any]:
+    """Distinct codes and perplexity of each level over several (K, T)."""
+    together = np.concatenate(codes, axis=1)
+    return {
+        "frames": together.shape[1],
+        "size": size,
+        "used": usage(together, size).tolist(),
+        "perplexity": perplexity(together, size).tolist(),
+    }
+
+
+def untrained_codec(
+    config: CodecConfig, rows: Callable[[Codec], Iterable[Array]], seed: int
+) -> Codec:
+    """A codec of random weights, whose codebooks are k-means of its latents.
+
+    Args:
+        config: Of the codec.
+        rows: What to fit codebooks on: vectors (N, dim) before the quantizer, see `vectors`.
+        seed: Of weights and k-means.
+    """
+    torch.manual_seed(seed)
+    codec = Codec(config).eval()
+    assert codec.quantizer is not None
+    found = np.concatenate(list(rows(codec)))
+    books = ResidualKMeans.fit(found, codec.num_codebooks, codec.codebook_size, seed).codebooks
+    codec.quantizer.set_codebooks(torch.from_numpy(np.stack(books)))
+    return codec
+
+
+@torch.no_grad()
+def vectors(codec: Codec, take: Take, calibrated: bool) -> Array:
+    """What the codec's quantizer would round, (T, dim)."""
+    assert codec.quantizer is not None
+    latents = codec.encode_latent(**take.signal(codec, calibrated)).mT
+    found: Array = codec.quantizer.project_in(latents)[0].numpy()
+    return found
+
+
+def token_tracks(codec: Codec, takes: Iterable[Take], calibrated: bool) -> list[Track]:
+    """Tracks of what the codes stand for in the codebooks, (T, dim)."""
+    assert codec.quantizer is not None
+    books = ResidualKMeans(tuple(codec.quantizer.codebooks.numpy()))
+    tracks = []
+    for take in takes:
+        codes = codec.encode(**take.signal(codec, calibrated))[0].numpy()
+        tracks.append(_track(take, books.decode(np.maximum(codes, 0))))
+    return tracks
