@@ -33,6 +33,7 @@ LAYERS = (
     "signal",
     "quality",
     "io",
+    "prepare",
     "layouts",
     "tokens",
     "nn",
