@@ -41,6 +41,7 @@ LAYERS = (
     "checks",
     "tensors",
     "tokenizer",
+    "fitting",
     "codec",
     "stream",
     "metrics",

@@ -39,7 +39,6 @@ from emgcodec.train.score import balanced_accuracy, score_gestures
 
 SMALL = {
     "frontend.width": 16,
-    "frontend.heads": 2,
     "frontend.queries": 3,
     "encoder.dim": 32,
     "encoder.heads": 2,
