@@ -51,6 +51,7 @@ LAYERS = (
     "wire",
     "plot",
     "cli",
+    "__main__",
     "__init__",  # the public names, loaded when asked for
 )
 CORE = {

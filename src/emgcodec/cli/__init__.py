@@ -8,10 +8,16 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from emgcodec.cli import decode, info, inspect, tokenize
+from emgcodec.cli import decode, info, inspect, tokenize, train
 from emgcodec.cli.options import complain
 
-COMMANDS = {"info": info, "inspect": inspect, "tokenize": tokenize, "decode": decode}
+COMMANDS = {
+    "info": info,
+    "inspect": inspect,
+    "tokenize": tokenize,
+    "decode": decode,
+    "train": train,
+}
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -5,7 +5,8 @@ electrode in each frame (samples may be anything where it is not) and (B,) frame
 values that the causal norm learns from, their validity (B, T, C) and the next state of the windows;
 ``moments`` gives the sums behind the norm. ``forward(values, valid, positions, frames, state)``
 takes those and (B, C, 4) positions, and gives (B, T, D) features, (B, T) whether any electrode was
-valid, and the next state of all else.
+valid, and the next state of all else. Training may hide normalised features, (B, T, F) bool: they
+are then their mean.
 """
 
 from __future__ import annotations
@@ -173,12 +174,20 @@ class LogSpectrogram(SpectralFrontend):
         return torch.addcmul(real.square(), imaginary, imaginary)
 
     def forward(
-        self, level: Tensor, valid: Tensor, positions: Tensor, frames: Tensor, state: State
+        self,
+        level: Tensor,
+        valid: Tensor,
+        positions: Tensor,
+        frames: Tensor,
+        state: State,
+        hidden: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, State]:
         """See the module's docstring; D is mlp_dim for each band."""
         mean, rstd, _, statistics = self.norm(*self.moments(level), valid, frames, state)
         # Power next to nothing has a logarithm that only the floor bounds: a gain would show.
         normal = ((level - mean).mul_(rstd)).clamp_(-_OUTLIER, _OUTLIER).mul_(valid[..., None])
+        if hidden is not None:
+            normal = normal.masked_fill(hidden[:, :, None], 0.0)
         bands = normal.unflatten(2, (self.num_bands, self.per_band)).flatten(3)
         features = [self._mlp(mlp, bands[:, :, i]) for i, mlp in enumerate(self.mlps)]
         return torch.cat(features, dim=-1), valid.any(dim=-1), statistics
@@ -251,11 +260,19 @@ class Conv(nn.Module):
         return wide.mean(dim=-1, keepdim=True), wide.square().mean(dim=-1, keepdim=True)
 
     def forward(
-        self, samples: Tensor, valid: Tensor, positions: Tensor, frames: Tensor, state: State
+        self,
+        samples: Tensor,
+        valid: Tensor,
+        positions: Tensor,
+        frames: Tensor,
+        state: State,
+        hidden: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, State]:
         """See the module's docstring."""
         mean, rstd, _, following = self.norm(*self.moments(samples), valid, frames, state)
         normal = (samples - mean) * (rstd * valid[..., None])
+        if hidden is not None:
+            normal = normal.masked_fill(hidden[:, :, None], 0.0)
         h = normal.transpose(1, 2).flatten(2)
         for i, layer in enumerate(self.layers):
             assert isinstance(layer, nn.Conv1d)
@@ -299,12 +316,20 @@ class ElectrodeSet(SpectralFrontend):
         return power
 
     def forward(
-        self, level: Tensor, valid: Tensor, positions: Tensor, frames: Tensor, state: State
+        self,
+        level: Tensor,
+        valid: Tensor,
+        positions: Tensor,
+        frames: Tensor,
+        state: State,
+        hidden: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, State]:
         """See the module's docstring."""
         mean, rstd, lowest, statistics = self.norm(*self.moments(level), valid, frames, state)
         assert lowest is not None
         normal = torch.maximum((level - mean).mul_(rstd), lowest)
+        if hidden is not None:
+            normal = normal.masked_fill(hidden[:, :, None], 0.0)
         place = position_features(positions)
         h = self.spectral(normal).add_(self.position(place)[:, None])
         h = F.gelu(self.mix(F.gelu(h)))
