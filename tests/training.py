@@ -61,7 +61,7 @@ def people() -> tuple[tuple[Segment, ...], Codec]:
     return tuple(load_segments(recordings, codec)), codec
 
 
-def write_people(folder: Path) -> Path:
+def write_people(folder: Path, **attributes: Any) -> Path:
     """A corpus of two armbands: 3dc with A and B, myo_ciil with C; B is for validation."""
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ def write_people(folder: Path) -> Path:
             for k in range(2)
         }
         path = folder / f"{dataset}_{subject}.h5"
-        write_corpus(path, recordings=takes, dataset=dataset, subject=subject)
+        write_corpus(path, recordings=takes, dataset=dataset, subject=subject, **attributes)
     splits = {"train": ["3dc_A.h5", "myo_ciil_C.h5"], "validation": ["3dc_B.h5"]}
     (folder / "splits.json").write_text(json.dumps(splits))
     return folder
@@ -112,6 +112,6 @@ def write_recipe(folder: Path) -> Path:
     return path
 
 
-def recipe(folder: Path, *changes: str, **fields: Any) -> Recipe:
+def recipe(folder: Path, *changes: str) -> Recipe:
     """The small recipe; `changes` as on the command line."""
     return Recipe.load(write_recipe(folder), changes)

@@ -73,7 +73,10 @@ def train(
         checkpoint = Checkpoint.load(state)
         _require_same(recipe, checkpoint.recipe.to_dict(), state)
     fabric = _launch(recipe.run)
-    out.mkdir(parents=True, exist_ok=True)
+    if fabric.is_global_zero:
+        out.mkdir(parents=True, exist_ok=True)
+        for stale in out.glob(f".{state.stem}.*"):  # half a checkpoint of a killed process
+            stale.unlink()
     torch.manual_seed(recipe.run.seed)
     codec = _build(recipe.model)
     with fabric.rank_zero_first():
