@@ -22,6 +22,7 @@ SRC = ROOT / "src"
 # Each imports only from those above it, or from its own line without going in circles.
 LAYERS = (
     "files",
+    "evidence",
     "gestures",
     "text",
     "montage",
