@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training import people, small_codec, taken, write_people
 
-from emgcodec import GESTURES, Codec, Event, Montage, Recording
+from emgcodec import GESTURES, Codec, Event, Montage, Recording, evidence
 from emgcodec.config import ConfigError
 from emgcodec.train import prepared
 from emgcodec.train.data import UNLABELLED, Segment, calibrations, is_calibration, load_segments
@@ -338,6 +338,16 @@ def test_the_people_are_those_of_the_recipe(tmp_path: Path) -> None:
     assert names(weights={"3dc": 0.0, "myo_ciil": 1.0}) == ["myo_ciil/C"]
     both = names(weights={"simulated": 1.0, "3dc": 1.0}, simulated=2)
     assert both == ["3dc/A", "simulated/0", "simulated/1"]
+
+
+@pytest.mark.parametrize("fold", range(5))
+def test_a_fold_trains_on_its_training_people(fold: int, tmp_path: Path) -> None:
+    everyone = {name for part in evidence.folds() for name in part}
+    for name in everyone:
+        (tmp_path / f"{name.replace('/', '_')}.h5").touch()
+    weights = dict.fromkeys({name.split("/")[0] for name in everyone}, 1.0)
+    found = sources(DataRecipe(weights, fold=fold), tmp_path)
+    assert {f"{s.dataset}/{s.subject}" for s in found} == evidence.people(fold, "train")
 
 
 def test_data_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -137,6 +137,7 @@ class TDSConfig:
         channels: Channels of the time convolution; must divide the frontend's features.
         blocks: Number of blocks.
         kernel: Frames that a block sees.
+        dropout: In training.
     """
 
     kind: Literal["tds"] = "tds"
@@ -220,7 +221,11 @@ class QuantizerConfig:
 
 @dataclass(frozen=True)
 class SignalHeadConfig:
-    """Spectrum of each electrode, given its position, and a waveform from it."""
+    """Spectrum of each electrode, given its position, and a waveform from it.
+
+    Attributes:
+        rank: Features in which frame and position meet.
+    """
 
     kind: Literal["signal"] = "signal"
     rank: int = 96
@@ -253,13 +258,18 @@ class CodecConfig:
 
     Attributes:
         name: Preset or model name.
+        frontend: From samples to one vector a frame.
+        encoder: The blocks; some before the quantizer, some behind it.
         sample_rate: Hz, of the signal inside the codec.
         hop_length: Samples of one frame.
         montage: Electrodes it is made for, or None for any.
+        normalization: Of the frontend's features.
+        quantizer: The codebooks.
         heads: Head by name.
         weights_license: Licence line of the weights; empty for untrained ones.
         storage: Type of the stored parameters; codebooks always stay float32.
         provenance: Free facts about training, plain JSON.
+        format_version: Of this table; another one is refused.
     """
 
     name: str

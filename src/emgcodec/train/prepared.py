@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from emgcodec import evidence
 from emgcodec.codec import Codec
 from emgcodec.config import ConfigError
 from emgcodec.files import written_beside
@@ -92,18 +93,19 @@ def sources(recipe: DataRecipe, folder: Path | None) -> list[Source]:
     return found
 
 
-def _people(dataset: str, recipe: DataRecipe, folder: Path) -> Iterator[tuple[str, Path]]:
+def _people(dataset: str, recipe: DataRecipe, folder: Path) -> list[tuple[str, Path]]:
     """Subjects and files of a data set whom the recipe trains on."""
     files = {path.stem[len(dataset) + 1 :]: path for path in folder.glob(f"{dataset}_*.h5")}
-    listed: set[str] | None = None
-    if recipe.people == "train":
+    if recipe.fold >= 0:
+        chosen = {name.partition("/")[::2] for name in evidence.people(recipe.fold, "train")}
+        files = {subject: path for subject, path in files.items() if (dataset, subject) in chosen}
+    elif recipe.people == "train":
         splits = folder / "splits.json"
         if not splits.is_file():
             raise ConfigError(f"{splits} is missing: set data.fold, or data.people='all'")
-        listed = set(json.loads(splits.read_text("utf-8"))["train"])
-    for subject, path in sorted(files.items()):
-        if listed is None or path.name in listed:
-            yield subject, path
+        listed = json.loads(splits.read_text("utf-8"))["train"]
+        files = {subject: path for subject, path in files.items() if path.name in listed}
+    return sorted(files.items())
 
 
 def _simulated(number: int) -> Source:
