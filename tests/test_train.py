@@ -79,7 +79,22 @@ def test_better_scores_are_less_loss() -> None:
     right = torch.nn.functional.one_hot(labels, 3).float()
     losses = [float(loss_of(k * right, labels, classes)) for k in (0, 1, 3)]
     assert losses == sorted(losses, reverse=True)
-    assert losses[0] == pytest.approx(math.log(3) * (0.95 + 0.05 * 2 / 3), rel=0.05)
+    assert losses[0] == pytest.approx(math.log(3))
+
+
+def test_smoothing_stays_within_the_classes_of_the_data_set() -> None:
+    """Data sets of unlike classes in one batch: each item's loss is what it would be alone."""
+    torch.manual_seed(0)
+    scores, labels = torch.randn(2, 1, 5), torch.tensor([[0], [4]])
+    classes = torch.tensor([[True, True, False, False, False], [False, False, True, True, True]])
+    found = float(loss_of(scores, labels, classes))
+    wanted = [
+        torch.nn.functional.cross_entropy(
+            scores[i, :, row], labels[i] - int(row.nonzero()[0]), label_smoothing=0.05
+        )
+        for i, row in enumerate(classes)
+    ]
+    assert found == pytest.approx(float(sum(wanted)) / 2)
 
 
 # The loop
@@ -398,6 +413,25 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
 def test_the_trainer_is_for_montage_free_codecs(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="montage-free"):
         train(recipe(tmp_path, "model.preset=tiny", "model.overrides={}"), tmp_path)
+
+
+def test_twins_without_codebooks_or_heads_train_as_well(
+    corpus: dict[str, Path], tmp_path: Path
+) -> None:
+    changes = ["optim.steps=2", "model.overrides.quantizer.kind=none"]
+    train(recipe(tmp_path, *changes), tmp_path / "none", **corpus)
+    assert Codec.from_pretrained(tmp_path / "none" / "model").num_codebooks == 0
+    assert "commitment" not in log(tmp_path / "none")[0]
+    heads = "model.overrides.heads="
+    signal_only = recipe(
+        tmp_path, "optim.steps=2", heads + '{signal = {kind = "signal", rank = 8}}'
+    )
+    train(signal_only, tmp_path / "signal", **corpus)
+    assert Codec.from_pretrained(tmp_path / "signal" / "model").heads == ("signal",)
+    assert "gesture" not in log(tmp_path / "signal")[0]
+    foreign = heads + '{gesture = {kind = "frame", labels = ["rest", "wave"]}}'
+    with pytest.raises(ConfigError, match="labels"):
+        train(recipe(tmp_path, foreign), tmp_path / "gesture", **corpus)
 
 
 def test_a_model_can_be_trained_further(

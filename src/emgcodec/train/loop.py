@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from emgcodec.codec import Codec
-from emgcodec.config import ConfigError, ElectrodeSetConfig
+from emgcodec.config import ConfigError, ElectrodeSetConfig, LabelHeadConfig
+from emgcodec.gestures import GESTURES
 from emgcodec.hub import CONFIG_FILE, load_config
 from emgcodec.nn.network import CodecOutput
 from emgcodec.train.checkpoint import Checkpoint, differences, load_optimizer, optimizer_tensors
@@ -244,8 +244,9 @@ class Training:
             for mean, parameter in zip(self.average, self.parameters, strict=True):
                 parameter.copy_(mean)
         self.codec.eval().round_weights()
-        batches = (self.windows.batch(self.step + i) for i in range(_MEASURED))
-        correct_power(self.codec, (batch.to(self.codec.device) for batch in batches))
+        if "signal" in self.codec.heads:
+            batches = (self.windows.batch(self.step + i) for i in range(_MEASURED))
+            correct_power(self.codec, (batch.to(self.codec.device) for batch in batches))
 
 
 def forward(codec: Codec, batch: Batch, *, quantize: bool = True) -> CodecOutput:
@@ -265,16 +266,24 @@ def forward(codec: Codec, batch: Batch, *, quantize: bool = True) -> CodecOutput
 def gesture_loss(
     scores: Tensor, batch: Batch, valid: Tensor, label_smoothing: float = 0.05
 ) -> Tensor:
-    """Cross-entropy over each data set's own classes; rare classes of the batch weigh more."""
-    scores = scores.masked_fill(~batch.classes[:, None], -1e4)
+    """Cross-entropy over each data set's own classes; rare classes of the batch weigh more.
+
+    Args:
+        scores: (B, T, V).
+        batch: Its labels and classes.
+        valid: (B, T) frames to count.
+        label_smoothing: Share of the target that all classes of the data set have alike.
+    """
+    known = batch.classes[:, None]
+    surprise = -torch.log_softmax(scores.masked_fill(~known, -1e4), dim=-1)
     labels = torch.where(valid, batch.labels, UNLABELLED)
-    counts = torch.bincount(labels[labels >= 0], minlength=scores.shape[-1]).float()
-    weight = torch.where(counts > 0, counts.clamp(min=1).rsqrt(), 0.0)
-    if not weight.any():  # no label in the whole batch: a mean of nothing would be nan
-        return scores.sum() * 0.0
-    return F.cross_entropy(
-        scores.flatten(0, 1), labels.flatten(), weight, label_smoothing=label_smoothing
-    )
+    labelled, index = labels >= 0, labels.clamp(min=0)
+    counts = torch.bincount(labels[labelled], minlength=scores.shape[-1]).float()
+    weight = counts.clamp(min=1).rsqrt()[index] * labelled
+    own = surprise.gather(-1, index[..., None])[..., 0]
+    mean = (surprise * known).sum(dim=-1) / known.sum(dim=-1).clamp(min=1)
+    loss = (1.0 - label_smoothing) * own + label_smoothing * mean
+    return (loss * weight).sum() / weight.sum().clamp(min=1e-6)  # a batch may have no label
 
 
 @torch.no_grad()
@@ -318,6 +327,9 @@ def _build(recipe: ModelRecipe) -> Codec:
             f"model.preset={recipe.preset!r}: the trainer fits montage-free codecs with heads, "
             "for example 'student'"
         )
+    gesture = config.heads.get("gesture")
+    if isinstance(gesture, LabelHeadConfig) and gesture.labels != GESTURES:
+        raise ConfigError(f"head 'gesture' has the labels {gesture.labels}: give {GESTURES}")
     if config == codec.config:
         return codec
     changed = Codec(config)
@@ -360,9 +372,8 @@ def _summary(segments: list[Segment]) -> dict[str, dict[str, Any]]:
 
 def _require_same(recipe: Recipe, other: dict[str, Any], where: Path) -> None:
     if changed := differences(recipe.to_dict(), other):
-        raise ConfigError(
-            f"{where} is of another recipe ({', '.join(changed)} differ): name another folder"
-        )
+        listed = ", ".join(changed[:5]) + (" and more" if len(changed) > 5 else "")
+        raise ConfigError(f"{where} is of another recipe ({listed} differ): name another folder")
 
 
 @contextmanager
