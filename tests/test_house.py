@@ -22,6 +22,7 @@ SRC = ROOT / "src"
 # Each imports only from those above it, or from its own line without going in circles.
 LAYERS = (
     "files",
+    "evidence",
     "gestures",
     "text",
     "montage",
@@ -53,6 +54,7 @@ LAYERS = (
     "wire",
     "plot",
     "cli",
+    "__main__",
     "__init__",  # the public names, loaded when asked for
 )
 CORE = {

@@ -13,8 +13,8 @@ from scipy.optimize import minimize
 
 from emgcodec.calibration import Calibration
 from emgcodec.checks import CodecError
-from emgcodec.config import LabelHeadConfig
-from emgcodec.nn.heads import LabelHead, SignalHead
+from emgcodec.config import LabelHeadConfig, SignalHeadConfig
+from emgcodec.nn.heads import LabelHead
 from emgcodec.recording import Recording
 from emgcodec.tensors import TensorCodec
 from emgcodec.tokenizer import code_tensor, tokenize
@@ -59,7 +59,7 @@ def fit_head(
 ) -> HeadFit:
     """See `Codec.fit_head`."""
     recs = list(recordings)
-    if isinstance(codec.head[head] if head in codec.head else None, SignalHead):
+    if isinstance(codec.config.heads.get(head), SignalHeadConfig):
         raise CodecError(f"head={head!r} is the signal head: give another name")
     if not (math.isfinite(reaction) and reaction >= 0):
         raise CodecError(f"reaction={reaction}: give seconds, 0 or more")

@@ -173,6 +173,7 @@ class TensorCodec(Network):
         mask: Tensor | None = None,
         calibration: Calibrations = None,
         quantize: bool = True,
+        hidden: Tensor | None = None,
     ) -> CodecOutput:
         """Training: every output and the losses that need no labels, with gradients.
 
@@ -183,6 +184,7 @@ class TensorCodec(Network):
             mask: (B, C) or (B, C, T) bool, electrodes to use.
             calibration: Of all items, or one or None each.
             quantize: False lets latents pass unquantized, to warm up before codebooks start.
+            hidden: (B, T, F) bool, features of the frontend to replace by their mean.
 
         Raises:
             CodecError: if the tensor, lengths or mask cannot be.
@@ -198,6 +200,7 @@ class TensorCodec(Network):
             mask=mask,
             calibration=calibration,
             quantize=quantize,
+            hidden=hidden,
         )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:

@@ -5,7 +5,8 @@ electrode in each frame (samples may be anything where it is not) and (B,) frame
 values that the causal norm learns from, their validity (B, T, C) and the next state of the windows.
 ``forward(values, valid, positions, frames, state)``
 takes those and (B, C, 4) positions, and gives (B, T, D) features, (B, T) whether any electrode was
-valid, and the next state of all else.
+valid, and the next state of all else. Training may hide normalised features, (B, T, F) bool: they
+are then their mean.
 """
 
 from __future__ import annotations
@@ -166,12 +167,18 @@ class LogSpectrogram(SpectralFrontend):
         return torch.addcmul(real.square(), imaginary, imaginary)
 
     def forward(
-        self, level: Tensor, valid: Tensor, positions: Tensor, frames: Tensor, state: State
+        self,
+        level: Tensor,
+        valid: Tensor,
+        positions: Tensor,
+        frames: Tensor,
+        state: State,
+        hidden: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, State]:
         """See the module's docstring; D is mlp_dim for each band."""
         statistics, following = self.norm(level, valid, frames, state)
         # Power next to nothing has a logarithm that only the floor bounds: a gain would show.
-        normal = statistics.normalize(level, valid, _OUTLIER)
+        normal = statistics.normalize(level, valid, hidden, _OUTLIER)
         bands = normal.unflatten(2, (self.num_bands, self.per_band)).flatten(3)
         features = []
         for i, mlp in enumerate(self.mlps):
@@ -238,11 +245,17 @@ class Conv(nn.Module):
         return samples.transpose(1, 2), valid.transpose(1, 2), {}
 
     def forward(
-        self, samples: Tensor, valid: Tensor, positions: Tensor, frames: Tensor, state: State
+        self,
+        samples: Tensor,
+        valid: Tensor,
+        positions: Tensor,
+        frames: Tensor,
+        state: State,
+        hidden: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, State]:
         """See the module's docstring."""
         statistics, following = self.norm(samples, valid, frames, state)
-        h = statistics.normalize(samples, valid).transpose(1, 2).flatten(2)
+        h = statistics.normalize(samples, valid, hidden).transpose(1, 2).flatten(2)
         for i, layer in enumerate(self.layers):
             assert isinstance(layer, nn.Conv1d)
             kernel, stride = layer.kernel_size[0], layer.stride[0]
@@ -288,11 +301,17 @@ class ElectrodeSet(SpectralFrontend):
         return power
 
     def forward(
-        self, level: Tensor, valid: Tensor, positions: Tensor, frames: Tensor, state: State
+        self,
+        level: Tensor,
+        valid: Tensor,
+        positions: Tensor,
+        frames: Tensor,
+        state: State,
+        hidden: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, State]:
         """See the module's docstring."""
         statistics, following = self.norm(level, valid, frames, state)
-        normal = statistics.normalize(level, valid)
+        normal = statistics.normalize(level, valid, hidden)
         place = position_features(positions)[:, None]
         where, sector = self.position(place), self.sector(place)
         # Large but finite: a frame without any electrode must not give NaN.

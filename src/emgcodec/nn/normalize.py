@@ -41,12 +41,19 @@ class Statistics:
     row: Tensor
 
     @torch.no_grad()
-    def normalize(self, values: Tensor, valid: Tensor, limit: float | None = None) -> Tensor:
+    def normalize(
+        self,
+        values: Tensor,
+        valid: Tensor,
+        hidden: Tensor | None = None,
+        limit: float | None = None,
+    ) -> Tensor:
         """Values without mean and with unit deviation, no further from 0 than the limit.
 
         Args:
             values: (B, T, C, F), or (B, T, C, samples) where F is 1.
             valid: (B, T, C); the rest becomes 0.
+            hidden: (B, T, F) features that become 0 on all electrodes.
             limit: In deviations.
         """
         out = torch.empty_like(values)
@@ -54,7 +61,8 @@ class Statistics:
             row = self.row[:, part]
 
             def known(rows: Tensor, row: Tensor = row) -> Tensor:
-                return rows.index_select(0, row.flatten()).unflatten(0, row.shape)
+                frames: Tensor = rows.index_select(0, row.flatten()).unflatten(0, row.shape)
+                return frames
 
             normal = torch.sub(values[:, part], known(self.mean), out=out[:, part])
             normal.mul_(known(self.rstd))
@@ -63,7 +71,7 @@ class Statistics:
             if limit is not None:
                 normal.clamp_(-limit, limit)
             normal.mul_(valid[:, part, :, None])
-        return out
+        return out if hidden is None else out.masked_fill_(hidden[:, :, None], 0.0)
 
 
 class CausalNorm(nn.Module):
@@ -207,7 +215,8 @@ class CausalNorm(nn.Module):
 
     def _split(self, stats: Tensor) -> tuple[Tensor, ...]:
         """Weight (..., 1), sums and sums of squares (..., F)."""
-        return stats.split([1, self.num_features, self.num_features], dim=-1)
+        parts: tuple[Tensor, ...] = stats.split([1, self.num_features, self.num_features], dim=-1)
+        return parts
 
     def _moments(self, stats: Tensor) -> tuple[Tensor, Tensor]:
         weight, first, second = self._split(stats)
