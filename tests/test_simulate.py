@@ -27,6 +27,7 @@ from emgcodec.simulate import (
     sample,
     typing_recording,
 )
+from emgcodec.simulate.words import sentences
 
 FISTS: dict[str, Any] = {"gestures": ("hand_close",), "hold": 1.0, "rest": 0.3}
 
@@ -402,6 +403,7 @@ PINNED = [
 
 def test_the_numbers_of_this_version_are_frozen() -> None:
     assert SIMULATOR_VERSION == "1"
+    assert next(sentences(0, 1)) == "Bread been gloomcrou soon stoark"
     gestures = gesture_recording(
         Person.draw(11), "emg2qwerty", 2000, gestures=("hand_close",), hold=0.5, rest=0.2,
         seed=2, session=1,

@@ -8,25 +8,33 @@ import numpy as np
 
 from emgcodec.simulate.chance import Stream, stream
 
-# Ours, the most usual first; they hold every letter.
+# Our own, roughly the most usual first; they hold every letter.
 _WORDS = """
-the of and to in is it you that he was for on are with as they be at one have this from or had by
-but some what there we can out other were all your when up use how said an each she which do their
-time if will way about many then them would like so these her long make thing see him two has look
-more day could go come did my no most who over know than call first people may down side been now
-find any new work part take get place made live where after back little only round man year came
-show every good me give our under name very just form great think say help low line before turn
-cause same mean right old too tell set three want air well also play small end put home read hand
-large spell add even land here must big high such why ask men change went light kind off need
-house try us again point mother world near build self earth father head stand own page country
-answer school grow study still learn plant cover food sun four state keep never last let thought
-city tree cross farm hard start story saw far sea draw left late run while press close night real
-life few open seem together next white begin walk example ease paper group always music both mark
-book letter until mile river car feet care second enough plain girl usual young ready above ever
-red list though feel talk bird soon body dog family direct pose leave song measure door product
-black short class wind question happen complete ship area half rock order fire south problem piece
-told knew pass since top whole king space heard best hour better quick lazy fox jumps dozen zero
-jacket expect quiet voice judge maybe six extra box puzzle major joke
+the a to and of in it you we is was for on with this that my our your not but so if at by or as
+from they she he her his their them us me are were be been have has had do does did can could will
+would should may might must what when where which who why how there here then now soon later never
+always often again still just only even very too much many more most less few some any every each
+both all none yes no maybe please thanks hello make take give get put keep hold bring send find
+lose see look watch hear listen feel touch think know learn teach read write type press play work
+rest sleep wake walk run jump climb drive ride fly swim cook bake eat drink wash clean fix build
+break open close start stop wait meet visit call ask answer tell show help thank laugh smile cry
+sing dance draw paint cut join move turn push pull lift carry drop throw catch buy sell pay save
+spend grow change choose try hope wish friend sister brother parent child baby woman man girl boy
+teacher doctor driver farmer pilot cousin house kitchen garden window door table chair bed lamp
+box key clock phone letter paper pencil keyboard screen cable signal muscle finger thumb wrist
+hand arm shoulder head face eye ear mouth knee foot bread butter cheese apple lemon orange grape
+juice coffee sugar soup rice salad pizza dinner lunch river lake ocean beach island forest
+mountain valley field road bridge street city village station train bus bicycle engine wheel
+ticket journey map weather rain snow wind storm cloud sun moon star winter spring summer autumn
+morning noon evening night today tomorrow yesterday week month year hour dog cat horse zebra fox
+rabbit mouse bird owl duck fish frog bee spider tree leaf flower grass seed music song guitar
+violin piano drum story novel poem movie picture game puzzle prize question example reason idea
+plan project problem quiz exam school class lesson number zero two six seven eight dozen half
+quarter piece part side edge top corner middle red blue green yellow black white grey brown big
+small long short tall wide thin thick heavy light warm cold hot cool dry wet old new young early
+late quick slow quiet loud soft hard easy simple strange happy sad proud brave kind honest lazy
+busy ready tired hungry fresh sweet sour bitter clear dark bright sharp smooth rough empty full
+cheap rich poor safe next last first second third
 """
 _SYLLABLE = (
     "b bl br c ch cl cr d dr f fl fr g gl gr h j k l m n p pl pr qu r s sh sl st t th tr v w y z",
@@ -41,7 +49,7 @@ def sentences(seed: int, *key: int) -> Iterator[str]:
     """Endless sentences of 3 to 9 words, all of them in the keys of `emgcodec.text`."""
     rng = stream(seed, Stream.TEXT, *key)
     usual, parts = _WORDS.split(), [part.split() for part in _SYLLABLE]
-    chance = 1.0 / (np.arange(len(usual)) + 15.0)  # Zipf's law, softened
+    chance = 1.0 / (np.arange(len(usual)) + 30.0)  # Zipf's law, softened
     chance /= chance.sum()
 
     def word() -> str:
