@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -412,6 +414,13 @@ def test_the_numbers_of_this_version_are_frozen() -> None:
     late = [event.start for event in typing.events][-3:]
     found = [*rms(gestures.emg)[::5], *rms(typing.emg)[::5], *typing.emg[3, 3000:3003], *late]
     np.testing.assert_allclose(found, PINNED, rtol=1e-3)
+
+
+def test_the_comparison_with_real_recordings_is_of_this_version() -> None:
+    docs = Path(__file__).parents[1] / "docs"
+    result = json.loads((docs / "results/simulator.json").read_text())
+    assert result["simulator"] == SIMULATOR_VERSION
+    assert f"version **{SIMULATOR_VERSION}**" in (docs / "simulator.md").read_text()
 
 
 @pytest.mark.parametrize(

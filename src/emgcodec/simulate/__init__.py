@@ -3,6 +3,8 @@
 The numbers in here are textbook orders of magnitude, set by hand so that levels and spectra come
 out near those of real recordings (see ``docs/simulator.md``), fitted to nobody: a simulated result
 does not say how well a codec does on people. It must name `SIMULATOR_VERSION`.
+
+Signals of more than 2^24 values (four minutes of a pair of wristbands) are made as they are read.
 """
 
 from emgcodec.simulate.anatomy import Muscle, Person

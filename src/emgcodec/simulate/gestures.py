@@ -78,7 +78,7 @@ def gesture_recording(
 
     Returns:
         One contiguous recording, (C, N) float32, its metadata naming it simulated, the subject,
-        the session and the version of the simulator; see `record` for long ones.
+        the session and the version of the simulator.
 
     Raises:
         SimulationError: if an argument cannot be.

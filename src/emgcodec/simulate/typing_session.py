@@ -74,7 +74,7 @@ def typing_recording(
         session: Which wearing: electrodes sit elsewhere and the day is another one.
 
     Returns:
-        One contiguous recording in µV; see `record` for long ones.
+        One contiguous recording in µV.
 
     Raises:
         SimulationError: if an argument cannot be.
