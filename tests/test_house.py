@@ -34,6 +34,7 @@ LAYERS = (
     "signal",
     "quality",
     "io",
+    "prepare",
     "layouts",
     "tokens",
     "metrics",
@@ -43,6 +44,7 @@ LAYERS = (
     "checks",
     "tensors",
     "tokenizer",
+    "fitting",
     "codec",
     "stream",
     "train",
@@ -54,6 +56,7 @@ LAYERS = (
     "wire",
     "plot",
     "cli",
+    "__main__",
     "__init__",  # the public names, loaded when asked for
 )
 CORE = {

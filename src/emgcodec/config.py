@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from itertools import pairwise
 from typing import Any, Literal, TypeVar
@@ -20,7 +21,8 @@ class ConfigError(ValueError):
     """A configuration that cannot be built, or a stored one that cannot be read."""
 
 
-def _require(condition: bool, message: str) -> None:
+def require(condition: bool, message: str) -> None:
+    """Raises a `ConfigError` unless the condition holds."""
     if not condition:
         raise ConfigError(message)
 
@@ -40,12 +42,12 @@ class NormalizationConfig:
     prior_std: float = 0.5
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             0 < self.prior_seconds <= self.time_constant,
             f"prior_seconds={self.prior_seconds}: give more than 0 and at most "
             f"time_constant={self.time_constant}",
         )
-        _require(self.prior_std > 0, f"prior_std={self.prior_std}: give a positive number")
+        require(self.prior_std > 0, f"prior_std={self.prior_std}: give a positive number")
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class ConvConfig:
     strides: tuple[int, ...] = (5, 2, 2)
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             len(self.dims) == len(self.kernels) == len(self.strides) > 0,
             f"dims={self.dims}, kernels={self.kernels}, strides={self.strides}: one each a layer",
         )
@@ -95,30 +97,23 @@ class ElectrodeSetConfig:
         band_edges: First FFT bin of each frequency band, and one past the last.
         width: Features of each electrode.
         queries: Learned queries of the set attention.
-        heads: Attention heads.
         dynamic_range: Decades of power kept below an electrode's strongest band; what lies
             deeper (the images of a low source rate, say) is flattened.
     """
 
     kind: Literal["electrode_set"] = "electrode_set"
     window: int = 128
-    band_edges: tuple[int, ...] = (
-        *range(1, 9), 9, 11, 13, 16, 19, 23, 27, 33, 40, 48, 65,
-    )  # fmt: skip
-    width: int = 64
+    band_edges: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 9, 11, 14, 17, 21, 26, 32, 40, 50, 65)
+    width: int = 128
     queries: int = 8
-    heads: int = 4
     dynamic_range: float = 4.0
 
     def __post_init__(self) -> None:
         edges = self.band_edges
         rising = all(low < high for low, high in pairwise(edges))
-        _require(
+        require(
             len(edges) > 1 and rising and edges[0] >= 1 and edges[-1] <= self.window // 2 + 1,
             f"band_edges={edges}: give rising FFT bins from 1 to {self.window // 2 + 1}",
-        )
-        _require(
-            self.width % self.heads == 0, f"width={self.width} is no multiple of heads={self.heads}"
         )
 
     @property
@@ -135,6 +130,7 @@ class TDSConfig:
         channels: Channels of the time convolution; must divide the frontend's features.
         blocks: Number of blocks.
         kernel: Frames that a block sees.
+        dropout: In training.
     """
 
     kind: Literal["tds"] = "tds"
@@ -169,11 +165,11 @@ class TransformerConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.dim % self.heads == 0 and (self.dim // self.heads) % 2 == 0,
             f"dim={self.dim}, heads={self.heads}: dim / heads must be an even whole number",
         )
-        _require(self.window > 0, f"window={self.window}: give at least one frame")
+        require(self.window > 0, f"window={self.window}: give at least one frame")
 
 
 @dataclass(frozen=True)
@@ -203,22 +199,26 @@ class QuantizerConfig:
     level_dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.kind != "rvq" or 1 <= self.levels <= 16,
             f"quantizer.levels={self.levels}: give 1 to 16",
         )
-        _require(
+        require(
             2 <= self.size <= 65536,
             f"quantizer.size={self.size}: codes are uint16, give 2 to 65536",
         )
-        _require(self.dim >= 0, f"quantizer.dim={self.dim}: give a width, or 0 for the encoder's")
+        require(self.dim >= 0, f"quantizer.dim={self.dim}: give a width, or 0 for the encoder's")
         if self.kind != "rvq":
             object.__setattr__(self, "levels", int(self.kind == "vq"))
 
 
 @dataclass(frozen=True)
 class SignalHeadConfig:
-    """Spectrum of each electrode, given its position, and a waveform from it."""
+    """Spectrum of each electrode, given its position, and a waveform from it.
+
+    Attributes:
+        rank: Features in which frame and position meet.
+    """
 
     kind: Literal["signal"] = "signal"
     rank: int = 96
@@ -237,7 +237,7 @@ class LabelHeadConfig:
     labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _require(len(set(self.labels)) == len(self.labels) > 0, "labels: give names, each once")
+        require(len(set(self.labels)) == len(self.labels) > 0, "labels: give names, each once")
 
 
 FrontendConfig = LogSpectrogramConfig | ConvConfig | ElectrodeSetConfig
@@ -251,13 +251,18 @@ class CodecConfig:
 
     Attributes:
         name: Preset or model name.
+        frontend: From samples to one vector a frame.
+        encoder: The blocks; some before the quantizer, some behind it.
         sample_rate: Hz, of the signal inside the codec.
         hop_length: Samples of one frame.
         montage: Electrodes it is made for, or None for any.
+        normalization: Of the frontend's features.
+        quantizer: The codebooks.
         heads: Head by name.
         weights_license: Licence line of the weights; empty for untrained ones.
         storage: Type of the stored parameters; codebooks always stay float32.
         provenance: Free facts about training, plain JSON.
+        format_version: Of this table; another one is refused.
     """
 
     name: str
@@ -275,28 +280,28 @@ class CodecConfig:
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.sample_rate >= 100 and self.hop_length >= 1,
             f"sample_rate={self.sample_rate}, hop_length={self.hop_length}: "
             "give at least 100 Hz and one sample",
         )
-        _require(
+        require(
             0 <= self.quantizer.after_block <= self.encoder.blocks,
             f"quantizer.after_block={self.quantizer.after_block}: "
             f"the encoder has {self.encoder.blocks} blocks",
         )
-        _require(
+        require(
             isinstance(self.frontend, ElectrodeSetConfig)
             or not any(isinstance(head, SignalHeadConfig) for head in self.heads.values()),
             f"heads: a signal head needs the frontend electrode_set, not {self.frontend.kind}",
         )
         if isinstance(self.frontend, ElectrodeSetConfig):
-            _require(
+            require(
                 self.montage is None and isinstance(self.encoder, TransformerConfig),
                 "frontend electrode_set takes any montage (montage=None) and a transformer",
             )
         else:
-            _require(
+            require(
                 self.montage is not None, f"frontend {self.frontend.kind} needs a fixed montage"
             )
         hop = self.hop_length
@@ -304,12 +309,12 @@ class CodecConfig:
             product = 1
             for stride in self.frontend.strides:
                 product *= stride
-            _require(
+            require(
                 product == hop, f"hop_length={hop} is not the product of the strides, {product}"
             )
         else:
             window = self.frontend.window
-            _require(
+            require(
                 window % hop == 0 and window > hop,
                 f"frontend.window={window} is no multiple of hop_length={hop}",
             )
@@ -321,7 +326,7 @@ class CodecConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; `from_dict` gives an equal config back."""
-        plain: dict[str, Any] = _plain(self)
+        plain: dict[str, Any] = to_plain(self)
         return plain
 
     @classmethod
@@ -337,7 +342,7 @@ class CodecConfig:
                 f"config format_version={version!r}: this emgcodec reads {FORMAT_VERSION}; "
                 "upgrade emgcodec if the model is newer"
             )
-        return _build(cls, data, "config")
+        return from_plain(cls, data, "config")
 
     def replace(self, **changes: Any) -> CodecConfig:
         """A copy with some fields changed; parts by dotted name: ``{"quantizer.levels": 4}``.
@@ -347,29 +352,63 @@ class CodecConfig:
         """
         data = self.to_dict()
         for name, value in changes.items():
-            *parents, last = name.split(".")
-            part = data
-            for parent in parents:
-                part = part[parent] if isinstance(part.get(parent), dict) else {}
-            if last not in part:
-                raise ConfigError(f"config has no field {name!r}")
-            part[last] = _plain(value)
+            set_field(data, name, to_plain(value))
         return CodecConfig.from_dict(data)
 
 
-def _plain(value: Any) -> Any:
+def set_field(data: dict[str, Any], name: str, value: Any, free: Sequence[str] = ()) -> None:
+    """Changes one field of nested tables in place.
+
+    Args:
+        data: From `to_plain`.
+        name: Dotted, such as ``quantizer.levels``.
+        value: Plain JSON types.
+        free: Tables that take any key; all that follows their name is one key.
+
+    Raises:
+        ConfigError: for a field that does not exist, naming the nearest one.
+    """
+    opened = next((table for table in free if name.startswith(f"{table}.")), None)
+    *parents, last = name.split(".")
+    if opened is not None:
+        parents, last = opened.split("."), name[len(opened) + 1 :]
+    part = data
+    for parent in parents:
+        part = part[parent] if isinstance(part.get(parent), dict) else {}
+    if last not in part and opened is None:
+        near = difflib.get_close_matches(name, list(_names(data)), 1, 0.5)
+        hint = f": did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"config has no field {name!r}{hint}")
+    part[last] = value
+
+
+def _names(data: Mapping[str, Any]) -> Iterator[str]:
+    """Dotted names of all fields of nested tables."""
+    for key, value in data.items():
+        yield key
+        if isinstance(value, Mapping):
+            yield from (f"{key}.{name}" for name in _names(value))
+
+
+def to_plain(value: Any) -> Any:
+    """A config, or a part of one, as plain JSON types."""
     if isinstance(value, Montage):
         return value.to_dict()
     if is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+        return {f.name: to_plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [to_plain(item) for item in value]
     return value
 
 
-def _build(cls: type[_T], data: Any, where: str) -> _T:
+def from_plain(cls: type[_T], data: Any, where: str) -> _T:
+    """A dataclass from what `to_plain` gave; `where` names it in errors.
+
+    Raises:
+        ConfigError: for unknown or missing fields, or values of another type.
+    """
     if not isinstance(data, Mapping):
         raise ConfigError(f"{where} is {data!r}: a table of fields is needed")
     hints = typing.get_type_hints(cls)
@@ -395,14 +434,14 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         kind = value.get("kind") if isinstance(value, Mapping) else None
         for option in args:
             if kind in typing.get_args(typing.get_type_hints(option)["kind"]):
-                return _build(option, value, where)
+                return from_plain(option, value, where)
         raise ConfigError(f"{where}.kind={kind!r} is unknown")
     if origin is Literal:
         if value not in args:
             raise ConfigError(f"{where}={value!r}: choose from {list(args)}")
         return value
     if is_dataclass(hint):
-        return _build(typing.cast(type[Any], hint), value, where)
+        return from_plain(typing.cast(type[Any], hint), value, where)
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise ConfigError(f"{where}={value!r}: a list is needed")

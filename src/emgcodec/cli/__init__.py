@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from emgcodec.cli import decode, evaluate, info, inspect, tokenize
+from emgcodec.cli import data, decode, evaluate, info, inspect, tokenize, train
 from emgcodec.cli.options import complain
 
 COMMANDS = {
@@ -16,6 +16,8 @@ COMMANDS = {
     "inspect": inspect,
     "tokenize": tokenize,
     "decode": decode,
+    "data": data,
+    "train": train,
     "evaluate": evaluate,
 }
 

@@ -204,11 +204,13 @@ class Network(nn.Module):
         )
         return values, valid, state | _join({"frontend": following})
 
-    def _encode(self, values: Tensor, valid: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
+    def _encode(
+        self, values: Tensor, valid: Tensor, state: State, hidden: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, State]:
         """Latents (B, T, D), which frames had any signal (B, T), and the next state."""
         frames = state["frames"]
         features, alive, frontend = self.frontend(
-            values, valid, state["positions"], frames, _part(state, "frontend")
+            values, valid, state["positions"], frames, _part(state, "frontend"), hidden
         )
         latents, encoder = self.encoder(features, frames, _part(state, "encoder"))
         following = state | _join({"frontend": frontend, "encoder": encoder})
@@ -220,7 +222,7 @@ class Network(nn.Module):
     ) -> tuple[Tensor, State]:
         """Sums that a `Calibration` is made of, (B, C, 2 F + 1): frames, features, squares."""
         values, valid, following = self._measure(x, state, mask)
-        first, second = self.frontend.moments(values)
+        first, second = self.frontend.norm.moments(values)
         sums = torch.cat([valid.double()[..., None], first, second], dim=-1).sum(dim=1)
         following["frames"] = state["frames"] + valid.shape[1]
         return sums, following
@@ -248,14 +250,16 @@ class Network(nn.Module):
         mask: Tensor | None,
         calibration: Calibrations,
         quantize: bool,
+        hidden: Tensor | None,
     ) -> CodecOutput:
         """See `Codec.forward`, which checks the arguments."""
         hop = self.config.hop_length
         time = -(-x.shape[-1] // hop)
         x = hold_beyond(x, lengths, 0, time * hop)
         state = self.init_state(len(x), montage, calibration, num_electrodes=x.shape[1])
-        values, genuine, measured = self._measure(x, state, mask)
-        latents, alive, _ = self._encode(values, genuine, measured)
+        with torch.autocast(x.device.type, enabled=False):  # what is not learned stays exact
+            values, genuine, measured = self._measure(x, state, mask)
+        latents, alive, _ = self._encode(values, genuine, measured, hidden)
         count = -(-lengths.to(x.device) // hop)
         valid = alive & (torch.arange(time, device=x.device) < count[:, None])
         codes = latents.new_zeros((len(x), time, 0), dtype=torch.long)

@@ -1,80 +1,255 @@
-"""A plain loop that fits a montage-free codec: reconstruction, gestures, codebooks.
-
-python -m emgcodec.train.loop --data $EMGCODEC_DATA --out runs/student --minutes 20
-"""
+"""The training loop: reconstruction, gestures and codebooks, in one process or several."""
 
 from __future__ import annotations
 
-import argparse
-import json
+import logging
 import math
+import os
+import signal
+import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional as F
-from tqdm import tqdm
+from torch import Tensor
 
 from emgcodec.codec import Codec
+from emgcodec.config import ConfigError, ElectrodeSetConfig, LabelHeadConfig
 from emgcodec.gestures import GESTURES
-from emgcodec.io import read_all
-from emgcodec.montage import Montage
+from emgcodec.hub import CONFIG_FILE, load_config
 from emgcodec.nn.network import CodecOutput
-from emgcodec.recording import Recording
-from emgcodec.simulate import Person, gesture_recording
-from emgcodec.train.data import (
-    UNLABELLED,
-    Batch,
-    Segment,
-    WindowSampler,
-    calibrations,
-    load_segments,
-)
-from emgcodec.train.score import score_gestures
+from emgcodec.train.checkpoint import Checkpoint, differences, load_optimizer, optimizer_tensors
+from emgcodec.train.data import UNLABELLED, Segment, calibrations
+from emgcodec.train.log import Log
+from emgcodec.train.prepared import default_cache, load_prepared, sources
+from emgcodec.train.recipe import ModelRecipe, Recipe, RunRecipe
+from emgcodec.train.windows import Batch, Windows
 
-WEIGHTS = {
-    "3dc": 3.0,
-    "contraction_intensity": 1.5,
-    "flexemg": 0.2,
-    "myo_laval": 2.0,
-    "myo_ciil": 1.5,
-    "myo_readings": 2.0,
-    "simulated": 1.0,
-}
-"""Chance of each data set in a batch, hand-set: more people and classes weigh more."""
-
-WARM_UP = 0.25
-"""Share of the time before codebooks start."""
-
-LICENSE = (
-    "We license our own rights in these weights for research use. Four of the source collections "
-    "state no licence and two are GPL-3.0; we cannot grant rights in them."
-)
+_MEASURED = 20  # batches to measure the signal head's power on
 
 
-def simulated_recordings(people: int) -> Iterator[Recording]:
-    """Recordings of simulated people, two wearings' worth of blocks each, on many montages."""
-    montages = [
-        (Montage.preset("emg2qwerty"), 2000.0),
-        (Montage.ring(12), 1000.0),
-        (Montage.preset("emg2pose"), 2000.0),
-        (Montage.grid(8, 2), 2048.0),
-    ]
-    for seed in range(people):
-        montage, rate = montages[seed % len(montages)]
-        for take in range(2):
-            rec = gesture_recording(
-                Person.draw(1000 + seed), montage, rate, hold=2.0, rest=0.5, seed=take
+class TrainingError(ValueError):
+    """A training that cannot go on."""
+
+
+def train(
+    recipe: Recipe,
+    out: str | Path,
+    *,
+    data: Path | None = None,
+    cache: Path | None = None,
+    resume: bool = False,
+) -> Path | None:
+    """Trains a codec; a finished training is not repeated.
+
+    Args:
+        recipe: What to train.
+        out: Folder for ``model``, ``log.jsonl``, ``tensorboard`` and ``checkpoint.safetensors``.
+        data: Folder of the corpora; simulated people need none.
+        cache: Folder for prepared recordings.
+        resume: Go on from the checkpoint in `out`, if there is one.
+
+    Returns:
+        The folder of the model, or None where the training was interrupted; `resume` goes on.
+
+    Raises:
+        ConfigError: if `out` holds another training, an unfinished one without `resume`, or the
+            recipe asks for what is not there.
+        TrainingError: if the gradient is no longer finite.
+    """
+    out, checkpoint = Path(out), None
+    model, state = out / "model", out / "checkpoint.safetensors"
+    if (model / CONFIG_FILE).is_file():
+        _require_same(recipe, load_config(model).provenance.get("recipe", {}), model)
+        return model
+    if state.is_file():
+        if not resume:
+            raise ConfigError(f"{out} holds an unfinished training: resume it, or name another")
+        checkpoint = Checkpoint.load(state)
+        _require_same(recipe, checkpoint.recipe.to_dict(), state)
+    fabric = _launch(recipe.run)
+    if fabric.is_global_zero:
+        out.mkdir(parents=True, exist_ok=True)
+        for stale in out.glob(f".{state.stem}.*"):  # half a checkpoint of a killed process
+            stale.unlink()
+    torch.manual_seed(recipe.run.seed)
+    codec = _build(recipe.model)
+    with fabric.rank_zero_first():
+        found = sources(recipe.data, data)
+        segments = load_prepared(found, codec, cache or default_cache())
+    known = calibrations(segments, codec)
+    windows = Windows(segments, known, codec, recipe.data, recipe.augment, recipe.run.seed)
+    training = Training(recipe, codec, windows, fabric, out)
+    if checkpoint is not None:
+        training.load(checkpoint)
+    finished = training.run()
+    if finished:
+        training.finish()
+        if fabric.is_global_zero:
+            _save(codec, training, segments)
+    if fabric.world_size > 1:
+        _leave_together(fabric)
+    return model if finished else None
+
+
+class Training:
+    """A codec on its way: everything that a checkpoint holds, and what to do with it."""
+
+    def __init__(
+        self, recipe: Recipe, codec: Codec, windows: Windows, fabric: Any, out: Path
+    ) -> None:
+        self.recipe, self.fabric, self.out = recipe, fabric, out
+        self.codec = codec.to(fabric.device).train()
+        self.windows = windows
+        self.step, self.seconds = 0, 0.0
+        self.parameters = list(codec.parameters())
+        self.average = [p.detach().clone() for p in self.parameters]
+        optim = recipe.optim
+        self.optimizer = torch.optim.AdamW(
+            self.parameters,
+            lr=optim.lr,
+            betas=optim.betas,
+            weight_decay=optim.weight_decay,
+            fused=True,
+        )
+
+    def share(self) -> float:
+        """How much of the training is done, 0 to 1, in steps or in minutes."""
+        optim = self.recipe.optim
+        done = [self.step / optim.steps] if optim.steps else []
+        done += [self.seconds / 60.0 / optim.minutes] if optim.minutes else []
+        return min(max(done), 1.0)
+
+    def rate(self, share: float) -> float:
+        """Learning rate: a linear rise over some steps, then half a cosine over the training."""
+        optim = self.recipe.optim
+        cosine = optim.floor + (1.0 - optim.floor) * 0.5 * (1.0 + math.cos(math.pi * share))
+        return optim.lr * cosine * min(1.0, (self.step + 1) / max(optim.warm_up, 1))
+
+    def run(self) -> bool:
+        """Trains until the end, which it reports, or until interrupted; leaves a checkpoint."""
+        run, first = self.recipe.run, self.fabric.is_global_zero
+        start, saved = time.monotonic() - self.seconds, time.monotonic()
+        share, stop = self.share(), False
+        log = Log(self.out, self.step, share, run.log_steps, quiet=not first)
+        with log, _interrupts() as interrupted:
+            while share < 1.0 and not stop:
+                facts = self._learn(share, log)
+                self.step += 1
+                self.seconds, stop = self._agree(time.monotonic() - start, interrupted.is_set())
+                share = self.share()
+                log.write(self.step, share, facts | {"minutes": self.seconds / 60.0})
+                late = time.monotonic() - saved > run.checkpoint_seconds
+                if late or (run.checkpoint_steps and self.step % run.checkpoint_steps == 0):
+                    self.save()
+                    saved = time.monotonic()
+        self.save()
+        return share >= 1.0
+
+    def _learn(self, share: float, log: Log) -> dict[str, float]:
+        """One step of the optimizer."""
+        recipe, optim = self.recipe, self.recipe.optim
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        chance = np.random.SeedSequence([recipe.run.seed, self.step, rank])
+        torch.manual_seed(int(chance.generate_state(1)[0]))
+        self.optimizer.zero_grad()
+        for part in range(optim.accumulate):
+            began = time.monotonic()
+            batch = self.windows.batch(self.step, part * world + rank).to(self.codec.device)
+            waited = time.monotonic() - began
+            with self.fabric.autocast():
+                out = forward(self.codec, batch, quantize=share >= recipe.loss.quantizer_start)
+            terms = self._losses(out, batch)
+            (terms["loss"] / optim.accumulate).backward()
+            signal = float(batch.lengths.sum()) / self.codec.sample_rate
+            log.add({**terms, **out.stats}, signal * world, waited)
+        if world > 1:
+            self._average_gradients()
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, optim.clip))
+        if not math.isfinite(norm):
+            raise TrainingError(
+                f"step {self.step}: the gradient is not finite; resume with a lower optim.lr in a "
+                f"new folder, or look into {self.out / 'log.jsonl'}"
             )
-            rec.metadata.update(dataset="simulated", subject=str(seed), recording=f"take{take}")
-            yield rec
+        rate = self.rate(share)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        # A young average forgets faster, or it would remember the untrained weights.
+        memory = min(optim.ema, (1.0 + self.step) / (10.0 + self.step))
+        with torch.no_grad():
+            for mean, parameter in zip(self.average, self.parameters, strict=True):
+                mean.lerp_(parameter, 1.0 - memory)
+        return {"lr": rate, "gradient_norm": norm}
+
+    def _losses(self, out: CodecOutput, batch: Batch) -> dict[str, Tensor]:
+        """Each term, and their weighted sum as ``loss``."""
+        loss = self.recipe.loss
+        terms = dict(out.losses)
+        if "gesture" in out.heads:
+            scores = out.heads["gesture"].float()
+            terms["gesture"] = gesture_loss(scores, batch, out.valid, loss.label_smoothing)
+        total = sum((getattr(loss, name) * term for name, term in terms.items()), torch.zeros(()))
+        return terms | {"loss": total}
+
+    def _average_gradients(self) -> None:
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        mean = self.fabric.all_reduce(torch.cat([g.flatten() for g in gradients]), reduce_op="mean")
+        for gradient, part in zip(
+            gradients, mean.split([g.numel() for g in gradients]), strict=True
+        ):
+            gradient.copy_(part.view_as(gradient))
+
+    def _agree(self, seconds: float, stop: bool) -> tuple[float, bool]:
+        """The first process's time, and whether any process was asked to stop."""
+        if self.fabric.world_size == 1:
+            return seconds, stop
+        own = seconds if self.fabric.is_global_zero else 0.0
+        said = torch.tensor([own, float(stop)], dtype=torch.float64, device=self.codec.device)
+        said = self.fabric.all_reduce(said, reduce_op="sum")
+        return float(said[0]), bool(said[1])
+
+    def save(self) -> None:
+        """Writes the checkpoint; the first process does it for all."""
+        if not self.fabric.is_global_zero:
+            return
+        tensors = {f"model.{name}": t for name, t in self.codec.state_dict().items()}
+        tensors |= {f"average.{i}": t for i, t in enumerate(self.average)}
+        tensors |= {f"optimizer.{name}": t for name, t in optimizer_tensors(self.optimizer)}
+        if self.codec.quantizer is not None:
+            state = self.codec.quantizer.training_state()
+            tensors |= {f"codebooks.{name}": t for name, t in state.items()}
+        path = self.out / "checkpoint.safetensors"
+        Checkpoint(self.recipe, self.step, self.seconds, tensors).save(path)
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Goes on from a checkpoint."""
+        self.step, self.seconds = checkpoint.step, checkpoint.seconds
+        self.codec.load_state_dict(checkpoint.part("model"))
+        for i, mean in enumerate(self.average):
+            mean.copy_(checkpoint.tensors[f"average.{i}"])
+        load_optimizer(self.optimizer, checkpoint.part("optimizer"))
+        if self.codec.quantizer is not None:
+            self.codec.quantizer.load_training_state(checkpoint.part("codebooks"))
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Puts the averaged weights in place, rounds them, and measures the signal head's power."""
+        if self.recipe.optim.ema:
+            for mean, parameter in zip(self.average, self.parameters, strict=True):
+                parameter.copy_(mean)
+        self.codec.eval().round_weights()
+        if "signal" in self.codec.heads:
+            batches = (self.windows.batch(self.step + i) for i in range(_MEASURED))
+            correct_power(self.codec, (batch.to(self.codec.device) for batch in batches))
 
 
-def run(codec: Codec, batch: Batch, *, quantize: bool = True) -> CodecOutput:
+def forward(codec: Codec, batch: Batch, *, quantize: bool = True) -> CodecOutput:
     """The codec's output for a batch."""
     out: CodecOutput = codec(
         batch.x,
@@ -83,63 +258,40 @@ def run(codec: Codec, batch: Batch, *, quantize: bool = True) -> CodecOutput:
         mask=batch.mask,
         calibration=batch.calibrations,
         quantize=quantize,
+        hidden=batch.hidden,
     )
     return out
 
 
-def gesture_loss(scores: torch.Tensor, batch: Batch, valid: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy over each data set's own classes; rare classes of the batch weigh more."""
-    scores = scores.masked_fill(~batch.classes[:, None], -1e4)
+def gesture_loss(
+    scores: Tensor, batch: Batch, valid: Tensor, label_smoothing: float = 0.05
+) -> Tensor:
+    """Cross-entropy over each data set's own classes; rare classes of the batch weigh more.
+
+    Args:
+        scores: (B, T, V).
+        batch: Its labels and classes.
+        valid: (B, T) frames to count.
+        label_smoothing: Share of the target that all classes of the data set have alike.
+    """
+    known = batch.classes[:, None]
+    surprise = -torch.log_softmax(scores.masked_fill(~known, -1e4), dim=-1)
     labels = torch.where(valid, batch.labels, UNLABELLED)
-    counts = torch.bincount(labels[labels >= 0], minlength=scores.shape[-1]).float()
-    weight = torch.where(counts > 0, counts.clamp(min=1).rsqrt(), 0.0)
-    if not weight.any():  # no label in the whole batch: a mean of nothing would be nan
-        return scores.sum() * 0.0
-    return F.cross_entropy(scores.flatten(0, 1), labels.flatten(), weight, label_smoothing=0.05)
-
-
-def fit(
-    codec: Codec, sampler: WindowSampler, minutes: float, rate: float
-) -> list[dict[str, float]]:
-    """Trains in place for so many minutes; gives the log, one entry for every 25 steps."""
-    codec.train()
-    optimizer = torch.optim.AdamW(codec.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.05)
-    log: list[dict[str, float]] = []
-    start, share = time.monotonic(), 0.0
-    progress = tqdm(
-        total=minutes, unit="min", bar_format="{l_bar}{bar}| {n:.1f}/{total:.1f} min{postfix}"
-    )
-    for step, batch in enumerate(sampler):
-        for group in optimizer.param_groups:
-            group["lr"] = rate * min(1.0, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * share))
-        out = run(codec, batch, quantize=share > WARM_UP)
-        gesture = gesture_loss(out.heads["gesture"], batch, out.valid)
-        loss = gesture + 0.5 * out.losses["reconstruction"] + out.losses["commitment"]
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(codec.parameters(), 1.0)
-        optimizer.step()
-        elapsed = (time.monotonic() - start) / 60
-        share = min(elapsed / minutes, 1.0)
-        if step % 25 == 0 or share >= 1.0:
-            terms = {"gesture": gesture} | out.losses
-            entry = {name: float(value.detach()) for name, value in terms.items()} | out.stats
-            log.append({"step": step} | entry)
-            progress.set_postfix_str(f"step {step} gesture {entry['gesture']:.2f}")
-        progress.update(share * minutes - progress.n)
-        if share >= 1.0:
-            break
-    progress.close()
-    codec.eval()
-    return log
+    labelled, index = labels >= 0, labels.clamp(min=0)
+    counts = torch.bincount(labels[labelled], minlength=scores.shape[-1]).float()
+    weight = counts.clamp(min=1).rsqrt()[index] * labelled
+    own = surprise.gather(-1, index[..., None])[..., 0]
+    mean = (surprise * known).sum(dim=-1) / known.sum(dim=-1).clamp(min=1)
+    loss = (1.0 - label_smoothing) * own + label_smoothing * mean
+    return (loss * weight).sum() / weight.sum().clamp(min=1e-6)  # a batch may have no label
 
 
 @torch.no_grad()
 def correct_power(codec: Codec, batches: Iterable[Batch]) -> None:
     """Measures what the signal head's logarithms lack of the true power, band by band."""
-    wanted, given = torch.zeros(2, codec.frontend.num_features)
+    wanted, given = torch.zeros(2, codec.frontend.num_features, device=codec.device)
     for batch in batches:
-        out = run(codec, batch)
+        out = forward(codec, batch)
         assert out.spectrum is not None
         target, known = out.spectrum
         wanted += (torch.pow(10.0, target) * known).sum(dim=(0, 1, 2))
@@ -149,73 +301,107 @@ def correct_power(codec: Codec, batches: Iterable[Batch]) -> None:
     correction.copy_(torch.where(measured, torch.log10(wanted / given), correction))
 
 
-def summary(scores: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Mean and standard deviation over people, for each data set."""
-    return {
-        name: {
-            "mean": float(np.mean(list(people.values()))),
-            "sd": float(np.std(list(people.values()))),
-            "people": len(people),
-        }
-        for name, people in sorted(scores.items())
-    }
-
-
-def main() -> None:
-    """Fits, rounds, scores on the validation people, and saves."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder of the corpus")
-    parser.add_argument("--out", type=Path, required=True, help="where the model goes")
-    parser.add_argument("--preset", default="student")
-    parser.add_argument("--init", type=Path, help="start from this model; --minutes 0: score it")
-    parser.add_argument("--minutes", type=float, default=20.0)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--batch-size", type=int, default=12)
-    args = parser.parse_args()
-    torch.manual_seed(args.seed)
-    codec = Codec.from_pretrained(args.init) if args.init else Codec.from_preset(args.preset)
-    splits = json.loads((args.data / "splits.json").read_text())
-    parts: dict[str, list[Segment]] = {}
-    for part in ("train", "validation"):
-        files = [args.data / name for name in splits[part]]
-        parts[part] = load_segments((r for f in files for r in read_all(f)), codec)
-    parts["train"] += load_segments(simulated_recordings(40), codec)
-    known = {name: calibrations(segments, codec) for name, segments in parts.items()}
-    sampler = WindowSampler(
-        parts["train"],
-        known["train"],
-        codec,
-        seconds=6.0,
-        batch_size=args.batch_size,
-        weights=WEIGHTS,
-        seed=args.seed,
+def _launch(run: RunRecipe) -> Any:
+    """Starts the processes; what is built after this may talk to the others."""
+    try:
+        from lightning.fabric import Fabric
+    except ImportError as error:
+        raise ConfigError("training needs lightning: pip install 'emgcodec[train]'") from error
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    fabric = Fabric(
+        accelerator=run.accelerator,
+        devices=run.processes,
+        strategy="ddp" if run.processes > 1 else "auto",
+        precision="bf16-mixed" if run.precision == "bf16" else "32-true",
     )
-    log = fit(codec, sampler, args.minutes, args.rate) if args.minutes else []
-    correct_power(codec, islice(sampler, 40))
-    codec.round_weights()
-    scores = {
-        "cold": summary(score_gestures(codec, parts["validation"], None)),
-        "calibrated": summary(score_gestures(codec, parts["validation"], known["validation"])),
-    }
+    fabric.launch()
+    return fabric
+
+
+def _build(recipe: ModelRecipe) -> Codec:
+    codec = Codec.from_pretrained(recipe.init) if recipe.init else Codec.from_preset(recipe.preset)
+    changes = dict(recipe.overrides) | ({"name": recipe.name} if recipe.name else {})
+    config = codec.config.replace(**changes)
+    if not isinstance(config.frontend, ElectrodeSetConfig) or not config.heads:
+        raise ConfigError(
+            f"model.preset={recipe.preset!r}: the trainer fits montage-free codecs with heads, "
+            "for example 'student'"
+        )
+    gesture = config.heads.get("gesture")
+    if isinstance(gesture, LabelHeadConfig) and gesture.labels != GESTURES:
+        raise ConfigError(f"head 'gesture' has the labels {gesture.labels}: give {GESTURES}")
+    if config == codec.config:
+        return codec
+    changed = Codec(config)
+    if recipe.init:
+        try:
+            changed.load_state_dict(codec.state_dict())
+        except RuntimeError as error:
+            raise ConfigError(f"model.overrides do not fit the weights of init: {error}") from error
+    return changed
+
+
+def _save(codec: Codec, training: Training, segments: list[Segment]) -> None:
+    recipe = training.recipe
     facts = {
-        "data": "train people of the corpus (splits.json) and 40 simulated people",
-        "steps": log[-1]["step"] if log else 0,
-        "minutes": args.minutes,
-        "seed": args.seed,
-        "started_from": dict(codec.config.provenance) if args.init else None,
+        "recipe": recipe.to_dict(),
+        "steps": training.step,
+        "minutes": round(training.seconds / 60.0, 2),
+        "processes": training.fabric.world_size,
+        "device": str(codec.device),
+        "data": _summary(segments),
         "versions": {name: version(name) for name in ("emgcodec", "torch")},
-        "score": "balanced accuracy of frames, mean over validation people, one seed; state reset "
-        "at each contiguous recording; the first block of each session calibrates and is not "
-        "scored; these people were looked at while the recipe was made",
-        "scores": scores,
-        "classes": len(GESTURES),
     }
-    codec.config = codec.config.replace(weights_license=LICENSE, provenance=facts)
-    codec.save_pretrained(args.out)
-    (args.out / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in log))
-    print(json.dumps(scores, indent=1))
+    if recipe.model.init:
+        started = load_config(Path(recipe.model.init)).provenance
+        facts["started_from"] = dict(started)
+    codec.config = codec.config.replace(weights_license=recipe.model.license, provenance=facts)
+    codec.save_pretrained(training.out / "model")
 
 
-if __name__ == "__main__":
-    main()
+def _summary(segments: list[Segment]) -> dict[str, dict[str, Any]]:
+    """People, recordings and signal of each data set."""
+    found: dict[str, dict[str, Any]] = {}
+    for s in segments:
+        entry = found.setdefault(s.dataset, {"people": set(), "recordings": 0, "samples": 0})
+        entry["people"].add(s.subject.partition("/")[2])
+        entry["recordings"] += 1
+        entry["samples"] += s.x.shape[1]
+    return {name: entry | {"people": sorted(entry["people"])} for name, entry in found.items()}
+
+
+def _require_same(recipe: Recipe, other: dict[str, Any], where: Path) -> None:
+    if changed := differences(recipe.to_dict(), other):
+        listed = ", ".join(changed[:5]) + (" and more" if len(changed) > 5 else "")
+        raise ConfigError(f"{where} is of another recipe ({listed} differ): name another folder")
+
+
+@contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """Catches SIGINT and SIGTERM once: a step is finished, a second signal is not waited for."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, frame: object) -> None:
+        asked.set()
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave_together(fabric: Any) -> None:
+    """Ends the process group; helpers leave at once, for their threads may abort at exit."""
+    fabric.barrier()
+    torch.distributed.destroy_process_group()
+    if not fabric.is_global_zero:
+        os._exit(0)

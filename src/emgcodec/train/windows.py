@@ -1,0 +1,204 @@
+"""Random windows of segments: what each step of a training sees, by its number alone."""
+
+from __future__ import annotations
+
+import bisect
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from emgcodec.calibration import Calibration
+from emgcodec.codec import Codec
+from emgcodec.gestures import GESTURES
+from emgcodec.montage import Montage
+from emgcodec.train.augment import Augmented, augment
+from emgcodec.train.data import UNLABELLED, Segment, as_calibrated
+from emgcodec.train.recipe import AugmentRecipe, DataRecipe
+
+_SIZES = (16, 32, 64, 128)
+"""Electrode counts up to which montages share a batch: below the first, the transformer costs so
+much more than electrodes do that filling up is cheap, and a batch of many data sets worth it."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows: what `Codec.forward` takes, and (B, T) frame labels.
+
+    `classes` is a (B, V) mask of the gestures that each item's data set has; `hidden` (B, T, F),
+    or None, the features to hide.
+    """
+
+    x: Tensor
+    lengths: Tensor
+    mask: Tensor
+    montages: list[Montage]
+    calibrations: list[Calibration | None]
+    labels: Tensor
+    classes: Tensor
+    hidden: Tensor | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """The same, with its tensors there."""
+        return replace(
+            self,
+            x=self.x.to(device),
+            mask=self.mask.to(device),
+            labels=self.labels.to(device),
+            classes=self.classes.to(device),
+            hidden=None if self.hidden is None else self.hidden.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class _Bucket:
+    """Segments whose windows fit into one batch: by data set, then by person."""
+
+    seconds: float
+    batch_size: int
+    chance: npt.NDArray[np.float64]
+    people: list[list[list[Segment]]]
+
+
+class Windows:
+    """Batches by number: data sets by weight, then people, then recordings, each alike.
+
+    The windows of one step are much alike in electrodes and length, so that little is filled up.
+    Which they are depends on the seed, the step and the window's number in the step, not on how
+    many processes share them.
+
+    Args:
+        segments: To draw from.
+        calibrations: By wearing.
+        codec: Whose frames they are for.
+        data: Weights, sizes and the share of calibrated starts.
+        recipe: What is done to each window.
+        seed: Of all draws.
+    """
+
+    def __init__(
+        self,
+        segments: Sequence[Segment],
+        calibrations: dict[str, Calibration],
+        codec: Codec,
+        data: DataRecipe,
+        recipe: AugmentRecipe,
+        seed: int = 0,
+    ) -> None:
+        self._calibrations = calibrations
+        self._calibrated = data.calibrated
+        self._augment = recipe
+        self._codec = codec
+        self._seed = seed
+        self._classes: dict[str, npt.NDArray[np.bool_]] = {}
+        groups: dict[tuple[int, bool], dict[str, dict[str, list[Segment]]]] = {}
+        seconds: dict[tuple[int, bool, str], float] = defaultdict(float)
+        for s in segments:
+            size = _SIZES[bisect.bisect_left(_SIZES, len(s.montage))]
+            key = size, s.x.shape[1] <= data.seconds / 2 * codec.sample_rate
+            groups.setdefault(key, {}).setdefault(s.dataset, {}).setdefault(s.subject, []).append(s)
+            seconds[*key, s.dataset] += s.x.shape[1]
+            known = self._classes.setdefault(s.dataset, np.zeros(len(GESTURES), bool))
+            known[s.labels[s.labels >= 0]] = True
+        chance = np.zeros(len(groups))
+        self._buckets: list[_Bucket] = []
+        for i, (key, members) in enumerate(groups.items()):
+            size, short = key
+            # A data set that lies in several buckets shares its weight by their signal.
+            parts = np.array([
+                data.weights[d] * seconds[*key, d]
+                / sum(t for (*_, other), t in seconds.items() if other == d)
+                for d in members
+            ])  # fmt: skip
+            chance[i] = parts.sum()
+            self._buckets.append(
+                _Bucket(
+                    data.seconds / (1 + short),
+                    data.batch_size * (1 + short),
+                    parts / parts.sum() if parts.sum() else parts,
+                    [list(people.values()) for people in members.values()],
+                )
+            )
+        self._chance = chance / chance.sum()
+
+    def batch(self, step: int, part: int = 0) -> Batch:
+        """The windows of one part of a step.
+
+        Args:
+            step: Which step.
+            part: Which of its batches: each process has its own, and each that is accumulated.
+        """
+        rng = np.random.default_rng([self._seed, step])
+        bucket = self._buckets[rng.choice(len(self._buckets), p=self._chance)]
+        numbers = range(part * bucket.batch_size, (part + 1) * bucket.batch_size)
+        return self._collate(
+            [self._draw(bucket, np.random.default_rng([self._seed, step, n])) for n in numbers]
+        )
+
+    def _draw(self, bucket: _Bucket, rng: np.random.Generator) -> _Window:
+        people = bucket.people[rng.choice(len(bucket.people), p=bucket.chance)]
+        person = people[rng.integers(len(people))]
+        s = person[rng.integers(len(person))]
+        rate, hop = self._codec.sample_rate, self._codec.hop_length
+        length = min(round(bucket.seconds * rate), s.x.shape[1])
+        start = int(rng.integers(s.x.shape[1] - length + 1))
+        known = self._calibrations[s.wearing] if rng.random() < self._calibrated else None
+        cut = np.array(as_calibrated(s.x[:, start : start + length], known, self._codec))
+        late = rng.normal(0.0, self._augment.label_jitter) * rate
+        frame = round((start + late) / hop) + np.arange(self._codec.num_frames(length))
+        inside = (frame >= 0) & (frame < len(s.labels))
+        labels = np.where(inside, s.labels[frame.clip(0, len(s.labels) - 1)], UNLABELLED)
+        window = augment(
+            cut,
+            s.montage,
+            self._augment,
+            rng,
+            sample_rate=rate,
+            hop_length=hop,
+            num_features=self._codec.frontend.num_features,
+        )
+        return _Window(window, known, labels, self._classes[s.dataset])
+
+    def _collate(self, windows: list[_Window]) -> Batch:
+        """One batch, filled up to the longest window and the most electrodes."""
+        count = len(windows)
+        electrodes = max(len(w.signal.x) for w in windows)
+        length = max(w.signal.x.shape[1] for w in windows)
+        frames, features = self._codec.num_frames(length), self._codec.frontend.num_features
+        x = np.zeros((count, electrodes, length), np.float32)
+        mask = np.zeros((count, electrodes), bool)
+        hidden = np.zeros((count, frames, features), bool)
+        labels = np.full((count, frames), UNLABELLED)
+        for i, w in enumerate(windows):
+            rows, samples = w.signal.x.shape
+            x[i, :rows, :samples] = w.signal.x
+            mask[i, :rows] = w.signal.mask
+            labels[i, : len(w.labels)] = w.labels
+            if w.signal.hidden is not None:
+                hidden[i, : len(w.labels)] = w.signal.hidden
+        montages = [w.signal.montage for w in windows]
+        return Batch(
+            x=torch.from_numpy(x),
+            lengths=torch.tensor([w.signal.x.shape[1] for w in windows]),
+            mask=torch.from_numpy(mask),
+            montages=montages,
+            calibrations=[
+                w.calibration and replace(w.calibration, montage=montage)
+                for w, montage in zip(windows, montages, strict=True)
+            ],
+            labels=torch.from_numpy(labels),
+            classes=torch.from_numpy(np.stack([w.classes for w in windows])),
+            hidden=torch.from_numpy(hidden) if hidden.any() else None,
+        )
+
+
+@dataclass(frozen=True)
+class _Window:
+    signal: Augmented
+    calibration: Calibration | None
+    labels: npt.NDArray[np.int64]
+    classes: npt.NDArray[np.bool_]
