@@ -27,7 +27,7 @@ Codes = npt.NDArray[np.int64]
 _ROWS = 60_000
 _ITERATIONS = 10
 _CLIP = 8.0  # deviations: k-means spends no code on outliers
-_EPOCHS, _WINDOW_SECONDS, _BATCH = 8, 6.0, 24
+_EPOCHS, _LEAST_STEPS, _WINDOW_SECONDS, _BATCH = 8, 200, 6.0, 24
 _RATE, _DECAY, _DROPOUT = 1e-3, 0.05, 0.3
 
 
@@ -113,7 +113,7 @@ def fit_reader(
     length = round(_WINDOW_SECONDS * config.frame_rate)
     frames = sum(len(t.labels) for group in by_person.values() for t in group)
     per_step = _BATCH * min(length, frames // sum(map(len, by_person.values())))
-    steps = max(50, round(_EPOCHS * frames / per_step))
+    steps = max(_LEAST_STEPS, round(_EPOCHS * frames / per_step))
     for step in tqdm(range(steps), desc="reading tokens", unit="steps", leave=False):
         for group in optimizer.param_groups:
             group["lr"] = _RATE * min(1.0, (step + 1) / 50) * 0.5 * (1 + cos(pi * step / steps))

@@ -1,0 +1,184 @@
+"""Tables and cards from made-up result files."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from training import small_codec
+
+from emgcodec import Codec
+from emgcodec.card import model_card
+from emgcodec.cli import main
+from emgcodec.evaluate.rows import PROTOCOL, ROWS
+from emgcodec.evaluate.tables import CLOSE, OPEN, readme_table, results_page
+from emgcodec.evidence import Summary, cell, gain, load_results, paired_loss, pooled
+
+WAYS = ("codec", "noise", "mean_spectrum", "level_pca")
+
+
+def made_up(row: str, fold: int, score: float, **more: Any) -> dict[str, Any]:
+    scores = {f"3dc/P{fold}{i}": score + 0.02 * i for i in range(2)}
+    cold = {name: value / 2 for name, value in scores.items()}
+    return {
+        "row": row,
+        "fold": fold,
+        "command": f"emgcodec evaluate run --row {row} --fold {fold} --data $EMGCODEC_DATA",
+        "commit": "abc",
+        "seconds": 90,
+        "protocol": PROTOCOL,
+        "scores": {"cold": {"3dc": cold}, "calibrated": {"3dc": scores}},
+        "chance": {"3dc": dict.fromkeys(scores, 1 / 11)},
+    } | more
+
+
+def student(fold: int) -> dict[str, Any]:
+    ways = {way: {f"3dc/P{fold}0": 0.5 - 0.1 * k} for k, way in enumerate(WAYS)}
+    return made_up(
+        "student",
+        fold,
+        0.50,
+        usage={"frames": 99, "size": 1000, "used": [800, 900], "perplexity": [200.0, 600.0]},
+        reconstruction={"3dc": {"envelope_correlation": ways, "log_spectral_distance": ways}},
+        bit_rate={"3dc": 689.0},
+    )
+
+
+def write(folder: Path, *results: dict[str, Any]) -> Path:
+    folder.mkdir(exist_ok=True)
+    for result in results:
+        (folder / f"{result['row']}.{result['fold']}.json").write_text(json.dumps(result))
+    return folder
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    found = [student(fold) for fold in range(5)]
+    found += [made_up("lda", fold, 0.40) for fold in range(5)]
+    found += [made_up("kmeans", fold, 0.44) for fold in range(5)]
+    return write(tmp_path / "evidence", *found, made_up("twin", 0, 0.51))
+
+
+def line_of(text: str, *words: str) -> str:
+    (line,) = (x for x in text.splitlines() if x.startswith("|") and all(w in x for w in words))
+    return line
+
+
+def test_people_of_all_folds_are_pooled(results: Path) -> None:
+    rows = load_results(results)
+    assert [r["fold"] for r in rows["student"]] == [0, 1, 2, 3, 4]
+    assert len(pooled(rows["student"], "scores", "cold", "3dc")) == 10
+    assert pooled(rows["student"], "scores", "cold", "flexemg") == {}
+    assert load_results(results / "nowhere") == {}
+
+
+def test_a_summary_by_hand() -> None:
+    found = Summary.of({"a": 0.2, "b": 0.4})
+    assert found is not None
+    assert (found.mean, found.sd, found.people) == (pytest.approx(0.3), pytest.approx(0.1), 2)
+    assert (found.low, found.high) == (0.2, 0.4)  # either person alone is drawn in 1/4 of cases
+    assert str(found) == "30.0 [20.0, 40.0] ± 10.0"
+    assert Summary.of({}) is None
+
+
+def test_a_loss_is_paired_by_person() -> None:
+    rng = np.random.default_rng(0)
+    theirs = {str(i): float(v) for i, v in enumerate(rng.uniform(0.2, 0.9, 20))}
+    ours = {name: v - 0.01 for name, v in theirs.items()} | {"alone": 0.0}
+    assert paired_loss(ours, theirs) == (pytest.approx(0.01), pytest.approx(0.01))
+    spread = {name: v - float(rng.normal(0.01, 0.05)) for name, v in theirs.items()}
+    mean, upper = paired_loss(spread, theirs)
+    assert mean < upper < mean + 0.05
+    assert np.isnan(paired_loss({}, theirs)).all()
+
+
+def test_cells_say_what_is_missing(results: Path) -> None:
+    rows = load_results(results)
+    assert cell(rows["student"], "scores", "calibrated", "3dc").startswith("51.0 [")
+    assert cell(rows["twin"], "scores", "calibrated", "3dc").endswith("(1 of 5 folds)")
+    assert cell((), "scores", "calibrated", "3dc") == "not run"
+    assert gain(rows, "student", "lda", "calibrated", "3dc") == "+10.0 (at least +10.0)"
+    assert gain(rows, "student", "random", "calibrated", "3dc") == "not run"
+
+
+def test_the_page_has_every_row_and_prints_what_was_not_run(results: Path) -> None:
+    text = results_page(load_results(results))
+    of_3dc = text.split("### 3dc")[1].split("###")[0]
+    assert "10 people, chance 9.1" in of_3dc
+    for row in ROWS.values():
+        assert line_of(of_3dc, f"| {row.title} |")
+    assert line_of(of_3dc, ROWS["student"].title).count("±") == 2
+    assert line_of(of_3dc, ROWS["random"].title).endswith("| not run | not run |")
+    assert re.search(r"\+6\.0 \(at least \+6\.0\) \|$", line_of(text, "| 3dc | calibrated |"))
+    assert line_of(text, ROWS["student"].title, "| 1 |", "800 of 1000").endswith("| 0.20 |")
+    assert line_of(text, "| 3dc | codec (689 bit/s) |").count("0.5") == 2
+    assert line_of(text, "`emgcodec evaluate run --row lda`").endswith("| 5 of 5 | `abc` | 2 min |")
+    assert line_of(text, "`emgcodec evaluate run --row random`").endswith("| 0 of 5 | not run |  |")
+
+
+def test_readme_gets_its_table_between_the_marks(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, readme = tmp_path / "results.md", tmp_path / "README.md"
+    readme.write_text(f"before\n{OPEN}\nold\n{CLOSE}\nafter\n")
+    argv = ["evaluate", "table", "--results", str(results), "--page", str(page)]
+    argv += ["--readme", str(readme)]
+    for _ in range(2):  # again changes nothing
+        assert main(argv) == 0
+        expected = readme_table(load_results(results))
+        assert readme.read_text() == f"before\n{OPEN}\n{expected}\n{CLOSE}\nafter\n"
+    assert "| 3dc (10) | 9 | 26 / 51 | 26 / 52 | not run | 22 / 45 |" in expected
+    readme.write_text("no marks")
+    assert main(argv) == 2
+    assert OPEN in capsys.readouterr().err
+    assert readme.read_text() == "no marks"
+
+
+# Cards
+
+
+def test_a_card_says_how_good_for_whom_and_what_is_not_shown(results: Path) -> None:
+    codec = small_codec()
+    config = codec.config.replace(weights_license="Some licence.", provenance={"data": "3dc"})
+    card = model_card(config, load_results(results), parameters=codec.num_parameters())
+    assert "Weights licence: Some licence." in card
+    assert f"{codec.num_parameters():,} parameters" in card
+    assert re.search(r"\| 3dc \| 10 \| 25\.5 \[.*\| 51\.0 \[", card)
+    assert PROTOCOL["calibration"] in card
+    assert "emgcodec evaluate run --row student --fold 0 --data $EMGCODEC_DATA" in card
+    assert re.search(r"3dc: that the codebooks cost less.* not shown \(at most 1\.0", card) is None
+    assert "3dc, log spectral distance: not better than noise, mean_spectrum, level_pca." in card
+    assert "envelope correlation: not better" not in card
+    assert "Level 1: perplexity is 0.20 of the codebook's size (under 0.3)" in card
+    assert "Level 2: perplexity is 0.60 of the codebook's size (over 0.3)" in card
+    assert '"data": "3dc"' in card
+
+
+def test_a_loss_that_is_not_shown_is_called_so(tmp_path: Path) -> None:
+    config = small_codec().config
+    for twin, words in (
+        ([made_up("twin", 0, 0.55)], "not shown (at most 5.0 points"),
+        ([], "not shown (its twin was not run"),
+    ):
+        found = {"student": [student(0)], "twin": twin}
+        assert words in model_card(config, found, parameters=1)
+        assert "2 people are no evidence" in model_card(config, found, parameters=1)
+
+
+def test_a_model_without_results_has_a_card_too(tmp_path: Path) -> None:
+    codec = Codec.from_preset("student")
+    codec.save_pretrained(tmp_path / "model")
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "none stated: these weights are untrained" in card
+    assert "Scores" not in card
+
+
+def test_the_command_writes_the_card_beside_the_weights(results: Path, tmp_path: Path) -> None:
+    small_codec().save_pretrained(tmp_path / "model")
+    assert main(["evaluate", "card", str(tmp_path / "model"), "--results", str(results)]) == 0
+    assert "| 3dc | 10 |" in (tmp_path / "model" / "README.md").read_text()
+    Codec.from_pretrained(tmp_path / "model")
