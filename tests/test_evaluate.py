@@ -277,6 +277,14 @@ def test_a_twin_without_codebooks_is_scored_as_well(world: Path) -> None:
     assert "usage" not in result
 
 
+def test_a_codec_is_not_scored_on_people_whom_it_has_met(world: Path) -> None:
+    codec = small_codec()
+    codec.config = codec.config.replace(provenance={"data": {"3dc": {"people": ["P1", "P4"]}}})
+    assert rows.score_model(codec, 0, world, ["3dc"])
+    with pytest.raises(ValueError, match=r"trained on \['3dc/P1'\]"):
+        rows.score_model(codec, 1, world)
+
+
 def test_a_codec_without_gestures_is_refused(world: Path) -> None:
     codec = Codec.from_preset("student", **SMALL, heads={})
     with pytest.raises(ValueError, match="gestures"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from emgcodec.calibration import Calibration
 from emgcodec.codec import Codec
 from emgcodec.config import CodecConfig
 from emgcodec.evaluate.frames import Array, Labels, Scores, Track, corpus_files, score, stretches
-from emgcodec.evaluate.tokens import Codes, ResidualKMeans
+from emgcodec.evaluate.tokens import ResidualKMeans
 from emgcodec.gestures import GESTURES
 from emgcodec.io import read_all
 from emgcodec.metrics import perplexity, usage
@@ -108,14 +108,8 @@ def _track(take: Take, x: Array) -> Track:
 
 def codebook_use(codec: Codec, takes: Iterable[Take]) -> dict[str, Any]:
     """Distinct codes and perplexity of each level, pooled over all frames; calibrated."""
-    return use_of(
-        [codec.encode(**take.signal(codec, True))[0].numpy() for take in takes], codec.codebook_size
-    )
-
-
-def use_of(codes: Sequence[Codes], size: int) -> dict[str, Any]:
-    """Distinct codes and perplexity of each level over several (K, T)."""
-    together = np.concatenate(codes, axis=1)
+    codes = [codec.encode(**take.signal(codec, True))[0].numpy() for take in takes]
+    together, size = np.concatenate(codes, axis=1), codec.codebook_size
     return {
         "frames": together.shape[1],
         "size": size,

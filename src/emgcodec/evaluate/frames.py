@@ -19,7 +19,7 @@ from emgcodec.io import read_all
 from emgcodec.metrics import balanced_accuracy
 from emgcodec.recording import Recording
 from emgcodec.signal import Repair
-from emgcodec.train.data import Segment, is_calibration, load_segments
+from emgcodec.train.data import is_calibration, load_segments
 
 Array = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -63,14 +63,6 @@ def corpus_files(data: Path, corpus: str, people: Iterable[str]) -> list[Path]:
     return files
 
 
-def tracks_of(segments: Sequence[Segment], vectors: Iterable[Array]) -> list[Track]:
-    """Tracks with the given vectors, one (T, F) for each segment."""
-    return [
-        Track(s.subject, s.wearing, is_calibration(s, segments), s.labels, x)
-        for s, x in zip(segments, vectors, strict=True)
-    ]
-
-
 def stretches(labels: Labels) -> list[slice]:
     """What of a recording is scored as a recording of its own, from labels (T,).
 
@@ -100,11 +92,16 @@ def feature_tracks(data: Path, corpus: str, codec: Codec) -> tuple[Track, ...]:
         rec for file in corpus_files(data, corpus, everyone(corpus)) for rec in read_all(file)
     ]
     segments = load_segments(recordings, codec)
-    vectors = (
-        time_domain_features(rec, len(s.labels), codec.frame_rate)
+    return tuple(
+        Track(
+            s.subject,
+            s.wearing,
+            is_calibration(s, segments),
+            s.labels,
+            time_domain_features(rec, len(s.labels), codec.frame_rate),
+        )
         for rec, s in zip(recordings, segments, strict=True)
     )
-    return tuple(tracks_of(segments, vectors))
 
 
 def time_domain_features(rec: Recording, frames: int, frame_rate: float) -> Array:

@@ -6,12 +6,13 @@ import hashlib
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -61,15 +62,16 @@ class Row:
         title: What it is.
         recipe: Of the training that it needs, or None.
         changes: To the recipe.
-        rival: What it makes of one corpus, if it needs classic features only.
-        whole: Whether recordings of several gestures stay whole.
+        rival: What it makes of one corpus, if it needs no training of a codec.
+        on: What the rival gets: classic features, cut into stretches of one gesture or not, or
+            tokens of an untrained codec.
     """
 
     title: str
     recipe: str | None = None
     changes: tuple[str, ...] = ()
     rival: Callable[[Task], Outcome] | None = None
-    whole: bool = False
+    on: Literal["features", "whole", "tokens"] = "features"
 
 
 ROWS = {
@@ -88,11 +90,11 @@ ROWS = {
         rival=partial(classic, context=True, logarithm=True),
     ),
     "kmeans": Row("k-means tokens of those, 2 x 1024", rival=kmeans_tokens),
-    "random": Row("random-weight codec, k-means codebooks"),
+    "random": Row("random-weight codec, k-means codebooks", rival=read_tokens, on="tokens"),
     "shuffled": Row("control: labels shuffled between recordings", rival=shuffled),
     "order": Row("control: time since the start and label before", rival=order),
     "order-whole": Row(
-        "the same where recordings of several gestures stay whole", rival=order, whole=True
+        "the same where recordings of several gestures stay whole", rival=order, on="whole"
     ),
 }
 
@@ -113,17 +115,15 @@ def run_job(
         ValueError: if the data is not there, or a training fails.
     """
     started, row = time.monotonic(), ROWS[name]
-    if row.recipe is not None:
-        model = _trained(name, fold, data, runs, changes)
-        found = score_model(Codec.from_pretrained(model), fold, data)
-    elif row.rival is not None:
-        found = _rival(row, fold, data)
-    else:
-        found = _random(fold, data)
     command = f"emgcodec evaluate run --row {name} --fold {fold} --data $EMGCODEC_DATA"
     command += "".join(f" --set {change}" for change in changes)
-    took = {"title": row.title, "seconds": round(time.monotonic() - started)}
-    return facts(name, fold, data, command) | took | found
+    result = {"title": row.title} | facts(name, fold, data, command)
+    if row.rival is None:
+        model = _trained(name, fold, data, runs, changes)
+        result |= score_model(Codec.from_pretrained(model), fold, data)
+    else:
+        result |= _score_rival(row.rival, row.on, fold, data)
+    return result | {"seconds": round(time.monotonic() - started)}
 
 
 def facts(name: str, fold: int, data: Path, command: str) -> dict[str, Any]:
@@ -155,32 +155,45 @@ def score_model(
         data: Folder of the corpora.
         corpora: Some of them.
     """
+    _require_strangers(codec, people(fold, "test"))
     scores: dict[str, dict[str, Any]] = {mode: {} for mode in MODES}
-    likeness, rates, validation = {}, {}, []
-    quantized = codec.quantizer is not None
+    likeness, rates = {}, {}
     for corpus, names in _tested(fold, corpora):
         takes = load_takes(data, corpus, names, codec)
         for mode in MODES:
             scores[mode][corpus] = gesture_scores(codec, takes, mode == "calibrated")
-        if quantized:
-            rivals = Rivals.fit(codec, _blocks(data, corpus, fold, codec))
+        if codec.quantizer is not None:
+            known = load_takes(data, corpus, people(fold, "train"), codec)
+            rivals = Rivals.fit(codec, (take for take in known if take.calibrates))
             likeness[corpus] = reconstruction_scores(codec, rivals, takes)
             rates[corpus] = _bit_rate(codec, takes)
-    model: dict[str, Any] = {
-        "codec_id": codec.codec_id,
-        "parameters": codec.num_parameters(),
-        "trained": dict(codec.config.provenance),
+    facts = {"codec_id": codec.codec_id, "parameters": codec.num_parameters()}
+    model = facts | {"trained": dict(codec.config.provenance)}
+    if codec.quantizer is None:
+        return {"scores": scores, "model": model}
+    selecting = (load_takes(data, c, people(fold, "validation"), codec) for c in corpora)
+    return {
+        "scores": scores,
+        "model": model,
+        "usage": codebook_use(codec, chain.from_iterable(selecting)),
+        "reconstruction": likeness,
+        "bit_rate": rates,
     }
-    found = {"scores": scores, "model": model}
-    if quantized:
-        for corpus in corpora:
-            validation += load_takes(data, corpus, people(fold, "validation"), codec)
-        found |= {
-            "usage": codebook_use(codec, validation),
-            "reconstruction": likeness,
-            "bit_rate": rates,
-        }
-    return found
+
+
+def _require_strangers(codec: Codec, names: frozenset[str]) -> None:
+    """Refuses to score a codec on people whom it says it was trained on."""
+    data = codec.config.provenance.get("data")
+    met = {
+        f"{dataset}/{subject}"
+        for dataset, facts in (data.items() if isinstance(data, Mapping) else ())
+        for subject in facts["people"]
+    }
+    if known := sorted(met & names):
+        raise ValueError(
+            f"codec {codec.config.name!r} was trained on {known}, who test in this fold: choose "
+            "the fold that it was trained for"
+        )
 
 
 def _tested(fold: int, corpora: Sequence[str] = CORPORA) -> Iterator[tuple[str, list[str]]]:
@@ -188,12 +201,6 @@ def _tested(fold: int, corpora: Sequence[str] = CORPORA) -> Iterator[tuple[str, 
     for corpus in corpora:
         if names := [n for n in people(fold, "test") if n.startswith(f"{corpus}/")]:
             yield corpus, names
-
-
-def _blocks(data: Path, corpus: str, fold: int, codec: Codec) -> Iterator[Take]:
-    """Calibration blocks of the training people."""
-    takes = load_takes(data, corpus, people(fold, "train"), codec)
-    return (take for take in takes if take.calibrates)
 
 
 def _bit_rate(codec: Codec, takes: Sequence[Take]) -> float:
@@ -216,24 +223,29 @@ def _trained(name: str, fold: int, data: Path, runs: Path, changes: Sequence[str
     return out / "model"
 
 
-def _rival(row: Row, fold: int, data: Path) -> dict[str, Any]:
-    assert row.rival is not None
-    codec = _reference()
+def _score_rival(
+    rival: Callable[[Task], Outcome], on: str, fold: int, data: Path
+) -> dict[str, Any]:
+    codec = _untrained(fold, data) if on == "tokens" else _reference()
     scores: dict[str, dict[str, Any]] = {mode: {} for mode in MODES}
     chosen: dict[str, dict[str, Any]] = {mode: {} for mode in MODES}
     chance = {}
     for corpus, _ in _tested(fold):
-        whole = feature_tracks(data, corpus, codec)
-        tracks = list(whole) if row.whole else cut(whole)
-        chance[corpus] = chance_of(scored(tracks, people(fold, "test")))
         for mode in MODES:
+            if on == "tokens":
+                takes = load_takes(data, corpus, everyone(corpus), codec)
+                tracks = token_tracks(codec, takes, mode == "calibrated")
+            else:
+                whole = list(feature_tracks(data, corpus, codec))
+                tracks = whole if on == "whole" else cut(whole)
+            chance[corpus] = chance_of(scored(tracks, people(fold, "test")))
             task = Task(tracks, fold, mode == "calibrated", codec)
-            scores[mode][corpus], chosen[mode][corpus] = row.rival(task)
+            scores[mode][corpus], chosen[mode][corpus] = rival(task)
     return {"scores": scores, "chance": chance, "chosen": chosen}
 
 
-def _random(fold: int, data: Path) -> dict[str, Any]:
-    """Tokens of a codec that was never trained; each corpus has a reader of its own."""
+def _untrained(fold: int, data: Path) -> Codec:
+    """A codec of random weights, whose codebooks fit the latents of the training people."""
 
     def rows(codec: Codec) -> Iterator[Array]:
         for corpus in CORPORA:
@@ -241,16 +253,7 @@ def _random(fold: int, data: Path) -> dict[str, Any]:
             for i, take in enumerate(takes[::_SAMPLED]):
                 yield vectors(codec, take, calibrated=i % 2 == 1)
 
-    codec = untrained_codec(_reference().config, rows, fold)
-    scores: dict[str, dict[str, Any]] = {mode: {} for mode in MODES}
-    chosen: dict[str, dict[str, Any]] = {mode: {} for mode in MODES}
-    for corpus, _ in _tested(fold):
-        takes = load_takes(data, corpus, everyone(corpus), codec)
-        for mode in MODES:
-            tracks = token_tracks(codec, takes, mode == "calibrated")
-            task = Task(tracks, fold, mode == "calibrated", codec)
-            scores[mode][corpus], chosen[mode][corpus] = read_tokens(task)
-    return {"scores": scores, "chosen": chosen}
+    return untrained_codec(_reference().config, rows, fold)
 
 
 @cache

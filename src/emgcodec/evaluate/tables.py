@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -119,8 +120,9 @@ def _jobs(results: Results) -> Iterator[str]:
         found = results.get(name, ())
         commits = ", ".join(sorted({f"`{r['commit']}`" for r in found})) or "not run"
         longest = f"{max(r['seconds'] for r in found) / 60:.0f} min" if found else ""
-        command = f"`emgcodec evaluate run --row {name}`"
-        yield f"| {row.title} | {command} | {len(found)} of {NUM_FOLDS} | {commits} | {longest} |"
+        command = found[0]["command"] if found else f"emgcodec evaluate run --row {name}"
+        command = re.sub(r" --(fold|data) \S+", "", command)
+        yield f"| {row.title} | `{command}` | {len(found)} of {NUM_FOLDS} | {commits} | {longest} |"
     yield ""
 
 
