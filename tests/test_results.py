@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 from training import small_codec
 
-from emgcodec import Codec
+from emgcodec import Codec, list_pretrained
 from emgcodec.card import model_card
 from emgcodec.cli import main
 from emgcodec.evaluate.rows import PROTOCOL, ROWS
 from emgcodec.evaluate.tables import CLOSE, OPEN, readme_table, results_page
 from emgcodec.evidence import Summary, cell, gain, load_results, paired_loss, pooled
+from emgcodec.hub import CARD_FILE, find_model
 
+ROOT = Path(__file__).parents[1]
 WAYS = ("codec", "noise", "mean_spectrum", "level_pca")
 
 
@@ -136,6 +138,17 @@ def test_readme_gets_its_table_between_the_marks(
     assert main(argv) == 2
     assert OPEN in capsys.readouterr().err
     assert readme.read_text() == "no marks"
+
+
+def test_what_is_committed_is_what_the_results_say() -> None:
+    rows = load_results(ROOT / "docs" / "results" / "evidence")
+    assert (ROOT / "docs" / "results.md").read_text("utf-8") == results_page(rows)
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert f"{OPEN}\n{readme_table(rows)}\n{CLOSE}" in readme
+    for name in list_pretrained():
+        codec = Codec.from_pretrained(name)
+        card = model_card(codec.config, rows, parameters=codec.num_parameters())
+        assert (find_model(name) / CARD_FILE).read_text("utf-8") == card
 
 
 # Cards

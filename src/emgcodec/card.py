@@ -16,6 +16,8 @@ LARGEST_LOSS = 0.015
 LEAST_USE = 0.3
 """Perplexity of a codebook, as a share of its size, below which it is called underused."""
 
+_HAS_TWIN = "student"  # the row that ``twin`` is the unquantized twin of
+
 
 def model_card(
     config: CodecConfig,
@@ -42,7 +44,8 @@ def model_card(
         "",
     ]
     if own := (results or {}).get(config.name, ()):
-        lines += [*_scores(own), *_caveats(config, own, (results or {}).get("twin", ()))]
+        twin = (results or {}).get("twin", ()) if config.name == _HAS_TWIN else ()
+        lines += [*_scores(own), *_caveats(config, own, twin)]
     facts = json.dumps(dict(config.provenance), indent=1, ensure_ascii=False)
     return "\n".join([*lines, "## Training", "", "```json", facts, "```", ""])
 

@@ -63,6 +63,12 @@ def corpus_files(data: Path, corpus: str, people: Iterable[str]) -> list[Path]:
     return files
 
 
+def runs(labels: Labels) -> list[slice]:
+    """Stretches of one label each, unlabelled ones too, from labels (T,)."""
+    edges = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
+    return [slice(a, b) for a, b in pairwise(edges)]
+
+
 def stretches(labels: Labels) -> list[slice]:
     """What of a recording is scored as a recording of its own, from labels (T,).
 
@@ -72,8 +78,7 @@ def stretches(labels: Labels) -> list[slice]:
     """
     if len(np.unique(labels[labels >= 0])) < 2:
         return [slice(0, len(labels))]
-    edges = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
-    return [slice(a, b) for a, b in pairwise(edges) if labels[a] >= 0]
+    return [run for run in runs(labels) if labels[run.start] >= 0]
 
 
 def cut(tracks: Iterable[Track]) -> list[Track]:

@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from emgcodec.codec import Codec
-from emgcodec.evaluate.frames import Labels, Scores, Track, compressed, score, scored, standardized
+from emgcodec.evaluate.frames import (
+    Labels,
+    Scores,
+    Track,
+    compressed,
+    runs,
+    score,
+    scored,
+    standardized,
+)
 from emgcodec.evaluate.lda import Moments, summed
 from emgcodec.evaluate.tokens import ResidualKMeans, fit_reader
 from emgcodec.evidence import people
@@ -73,7 +81,7 @@ class Task:
 def classic(task: Task, *, context: bool, logarithm: bool) -> Outcome:
     """Discriminant analysis of classic features; `context` sums the evidence over time."""
     task = task.normalized(logarithm=logarithm)
-    answer, chosen = _discriminant(task, task.training, context)
+    answer, chosen = _discriminant(task, context)
     return task.test(answer), chosen
 
 
@@ -96,7 +104,7 @@ def read_tokens(task: Task) -> Outcome:
     One is a discriminant with summed evidence, the other the codec's own decoder blocks and
     gesture head, trained on these vectors. Where nobody selects it is the former.
     """
-    answer, chosen = _discriminant(task, task.training, context=True)
+    answer, chosen = _discriminant(task, context=True)
     chosen = {"reader": "discriminant"} | chosen
     if task.selecting:
         reader = fit_reader(task.training, task.codec.config, seed=task.fold)
@@ -147,11 +155,9 @@ def _mean(scores: Scores) -> float:
     return float(np.mean(list(scores.values())))
 
 
-def _discriminant(
-    task: Task, training: Sequence[Track], context: bool
-) -> tuple[Answer, dict[str, Any]]:
+def _discriminant(task: Task, context: bool) -> tuple[Answer, dict[str, Any]]:
     """Shrinkage and length of the sum are chosen on those who select, or else on the training."""
-    moments = Moments.of(training)
+    moments = Moments.of(task.training)
     windows = [4**k for k in range(12) if 4**k < task.context] + [task.context]
     found = []
     for shrinkage in _SHRINKAGES:
@@ -176,30 +182,23 @@ def _with_evidence(moments: Moments, shrinkage: float, frames: int) -> Answer:
     return answer
 
 
-def _runs(labels: Labels) -> list[tuple[int, int]]:
-    """First frame of each stretch of one label, and the one behind its last; unlabelled too."""
-    edges = np.flatnonzero(np.diff(labels)) + 1
-    return list(pairwise([0, *edges.tolist(), len(labels)]))
-
-
 def _shuffled(tracks: Sequence[Track], seed: int) -> list[Track]:
     """The tracks with the labels of all labelled stretches permuted among them."""
-    runs = [(i, a, b) for i, t in enumerate(tracks) for a, b in _runs(t.labels) if t.labels[a] >= 0]
+    where = [(i, run) for i, t in enumerate(tracks) for run in runs(t.labels)]
+    where = [(i, run) for i, run in where if tracks[i].labels[run.start] >= 0]
+    new = np.random.default_rng(seed).permutation([tracks[i].labels[r.start] for i, r in where])
     labels = [t.labels.copy() for t in tracks]
-    for (i, a, b), other in zip(
-        runs, np.random.default_rng(seed).permutation(len(runs)), strict=True
-    ):
-        source, first, _ = runs[other]
-        labels[i][a:b] = tracks[source].labels[first]
-    return [replace(t, labels=new) for t, new in zip(tracks, labels, strict=True)]
+    for (i, run), label in zip(where, new, strict=True):
+        labels[i][run] = label
+    return [replace(t, labels=changed) for t, changed in zip(tracks, labels, strict=True)]
 
 
 def _cells(labels: Labels) -> list[tuple[int, int]]:
     """Time and label before, for each frame: -1 before there was another."""
     before, last, cells = -1, -1, []
-    for a, b in _runs(labels):
-        label = int(labels[a])
+    for run in runs(labels):
+        label = int(labels[run.start])
         if label >= 0 and label != last:
             before, last = last, label
-        cells += [(frame // _TIME_BIN, before) for frame in range(a, b)]
+        cells += [(frame // _TIME_BIN, before) for frame in range(run.start, run.stop)]
     return cells
