@@ -204,7 +204,9 @@ def _stored(base: Path) -> Iterator[Segment]:
 @cache
 def _code() -> str:
     root = Path(__file__).parents[1]
-    return _digest(b"".join((root / f"{n.replace('.', '/')}.py").read_bytes() for n in _CODE))
+    paths = [root / name.replace(".", "/") for name in _CODE]
+    files = [f for p in paths for f in (sorted(p.glob("*.py")) or [p.with_suffix(".py")])]
+    return _digest(b"".join(file.read_bytes() for file in files))
 
 
 def _digest(data: bytes) -> str:
