@@ -251,7 +251,7 @@ def test_a_reader_learns_what_only_the_past_tells() -> None:
         x[0, first] = 4.0
         return track([UNLABELLED] + [1 + first] * 19, x + rng.normal(0, 0.1, x.shape))
 
-    answer = fit_reader([sample(i) for i in range(600)], small_codec().config, seed=0)
+    answer = fit_reader([sample(i) for i in range(2400)], small_codec().config, seed=0)
     for t in map(sample, range(10)):
         assert (answer(t)[1:] == t.labels[1:]).mean() > 0.9
 

@@ -27,7 +27,7 @@ Codes = npt.NDArray[np.int64]
 _ROWS = 60_000
 _ITERATIONS = 10
 _CLIP = 8.0  # deviations: k-means spends no code on outliers
-_EPOCHS, _LEAST_STEPS, _WINDOW_SECONDS, _BATCH = 8, 200, 6.0, 24
+_EPOCHS, _LEAST_STEPS, _WINDOW_SECONDS, _BATCH = 4, 200, 1.7, 48
 _RATE, _DECAY, _DROPOUT = 1e-3, 0.05, 0.3
 
 
@@ -118,7 +118,9 @@ def fit_reader(
         for group in optimizer.param_groups:
             group["lr"] = _RATE * min(1.0, (step + 1) / 50) * 0.5 * (1 + cos(pi * step / steps))
         x, labels = _windows(list(by_person.values()), length, rng)
-        loss = F.cross_entropy(reader(x).flatten(0, 1), labels.flatten(), label_smoothing=0.05)
+        with torch.autocast("cpu", torch.bfloat16):
+            scores = reader(x)
+        loss = F.cross_entropy(scores.float().flatten(0, 1), labels.flatten(), label_smoothing=0.05)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
