@@ -403,6 +403,17 @@ def test_a_gradient_that_is_not_finite_stops_the_training(
     assert 0 < state.step < 8
 
 
+def test_other_recordings_are_not_resumed_on(
+    corpus: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(patch, 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        assert train(recipe(tmp_path), tmp_path, **corpus) is None
+    other = write_people(tmp_path / "data", subject="Z")
+    with pytest.raises(ConfigError, match="other recordings"):
+        train(recipe(tmp_path), tmp_path, data=other, cache=corpus["cache"], resume=True)
+
+
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.safetensors"
     path.write_bytes(b"nothing")

@@ -26,7 +26,7 @@ from emgcodec.nn.network import CodecOutput
 from emgcodec.train.checkpoint import Checkpoint, differences, load_optimizer, optimizer_tensors
 from emgcodec.train.data import UNLABELLED, Segment, calibrations
 from emgcodec.train.log import Log
-from emgcodec.train.prepared import default_cache, load_prepared, sources
+from emgcodec.train.prepared import content, default_cache, load_prepared, sources
 from emgcodec.train.recipe import ModelRecipe, Recipe, RunRecipe
 from emgcodec.train.windows import Batch, Windows
 
@@ -84,7 +84,7 @@ def train(
         segments = load_prepared(found, codec, cache or default_cache())
     known = calibrations(segments, codec)
     windows = Windows(segments, known, codec, recipe.data, recipe.augment, recipe.run.seed)
-    training = Training(recipe, codec, windows, fabric, out)
+    training = Training(recipe, codec, windows, fabric, out, content(found))
     if checkpoint is not None:
         training.load(checkpoint)
     finished = training.run()
@@ -101,9 +101,9 @@ class Training:
     """A codec on its way: everything that a checkpoint holds, and what to do with it."""
 
     def __init__(
-        self, recipe: Recipe, codec: Codec, windows: Windows, fabric: Any, out: Path
+        self, recipe: Recipe, codec: Codec, windows: Windows, fabric: Any, out: Path, data: str
     ) -> None:
-        self.recipe, self.fabric, self.out = recipe, fabric, out
+        self.recipe, self.fabric, self.out, self.data = recipe, fabric, out, data
         self.codec = codec.to(fabric.device).train()
         self.windows = windows
         self.step, self.seconds = 0, 0.0
@@ -225,10 +225,19 @@ class Training:
             state = self.codec.quantizer.training_state()
             tensors |= {f"codebooks.{name}": t for name, t in state.items()}
         path = self.out / "checkpoint.safetensors"
-        Checkpoint(self.recipe, self.step, self.seconds, tensors).save(path)
+        Checkpoint(self.recipe, self.data, self.step, self.seconds, tensors).save(path)
 
     def load(self, checkpoint: Checkpoint) -> None:
-        """Goes on from a checkpoint."""
+        """Goes on from a checkpoint.
+
+        Raises:
+            ConfigError: if it learned from other recordings.
+        """
+        if checkpoint.data != self.data:
+            raise ConfigError(
+                f"{self.out} learned from other recordings than --data now holds: bring those "
+                "back, or start again in another folder"
+            )
         self.step, self.seconds = checkpoint.step, checkpoint.seconds
         self.codec.load_state_dict(checkpoint.part("model"))
         for i, mean in enumerate(self.average):
@@ -240,9 +249,8 @@ class Training:
     @torch.no_grad()
     def finish(self) -> None:
         """Puts the averaged weights in place, rounds them, and measures the signal head's power."""
-        if self.recipe.optim.ema:
-            for mean, parameter in zip(self.average, self.parameters, strict=True):
-                parameter.copy_(mean)
+        for mean, parameter in zip(self.average, self.parameters, strict=True):
+            parameter.copy_(mean)
         self.codec.eval().round_weights()
         if "signal" in self.codec.heads:
             batches = (self.windows.batch(self.step + i) for i in range(_MEASURED))
@@ -350,6 +358,7 @@ def _save(codec: Codec, training: Training, segments: list[Segment]) -> None:
         "processes": training.fabric.world_size,
         "device": str(codec.device),
         "data": _summary(segments),
+        "data_hash": training.data,
         "versions": {name: version(name) for name in ("emgcodec", "torch")},
     }
     if recipe.model.init:

@@ -93,6 +93,11 @@ def sources(recipe: DataRecipe, folder: Path | None) -> list[Source]:
     return found
 
 
+def content(found: Iterable[Source]) -> str:
+    """Hash of all recordings of some people."""
+    return _digest(" ".join(f"{s.dataset}/{s.subject} {s.content}" for s in found).encode())
+
+
 def _people(dataset: str, recipe: DataRecipe, folder: Path) -> list[tuple[str, Path]]:
     """Subjects and files of a data set whom the recipe trains on."""
     files = {path.stem[len(dataset) + 1 :]: path for path in folder.glob(f"{dataset}_*.h5")}
