@@ -192,7 +192,9 @@ def _entry(segment: Segment, start: int) -> dict[str, Any]:
 
 def _stored(base: Path) -> Iterator[Segment]:
     entries: list[Mapping[str, Any]] = json.loads(base.with_name(f"{base.name}.json").read_text())
-    flat = np.asarray(np.load(base.with_name(f"{base.name}.npy"), mmap_mode="r"))
+    flat = np.asarray(
+        np.load(base.with_name(f"{base.name}.npy"), mmap_mode="c")
+    )  # what is written stays in memory
     for entry in entries:
         shape, start = tuple(entry["shape"]), entry["start"]
         yield Segment(
