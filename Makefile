@@ -2,6 +2,7 @@
 # make test              format, lint, types and the fast tests; what continuous integration runs
 # make test-all          the same with the slow tests and more random examples
 # make bench             encoding speed
+# make bench-simulator   simulated beside real recordings; needs EMGCODEC_DATA
 # make clean             remove the environment and everything generated
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ REC ?=
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: demo test test-all check bench clean
+.PHONY: demo test test-all check bench bench-simulator clean
 
 demo: .venv/.demo
 	$(BIN)/python examples/demo.py $(REC)
@@ -27,6 +28,9 @@ check: .venv/.dev
 
 bench: .venv/.demo
 	$(BIN)/python benchmarks/encode.py --json docs/results/encode.json --page docs/performance.md
+
+bench-simulator: .venv/.demo
+	$(BIN)/python benchmarks/simulator.py --json docs/results/simulator.json --page docs/simulator.md
 
 # Both installs are editable, so either may follow the other and neither runs stale code.
 .venv/.demo: pyproject.toml constraints.txt | $(BIN)/python

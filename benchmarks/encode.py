@@ -57,7 +57,7 @@ def needed_flop(codec: Codec, electrodes: int) -> float:
         flop += 2 * sum(m.weight.numel() for m in codec.frontend.mlps) * len(part.rolls)
     elif isinstance(part, ElectrodeSetConfig):
         front = codec.frontend
-        each = (front.spectral, front.mix, front.score, front.value)
+        each = (front.spectral, front.mix, front.score)
         flop += electrodes * 2 * sum(layer.weight.numel() for layer in each)
         flop += electrodes * 2 * part.queries * part.width + 2 * front.project.weight.numel()
     elif isinstance(part, ConvConfig):

@@ -39,7 +39,7 @@ def codec_for(name: str) -> Codec:
     elif isinstance(config.frontend, ConvConfig):
         changes |= {"frontend.dims": (16, 8, 8)}
     elif isinstance(config.frontend, ElectrodeSetConfig):
-        changes |= {"frontend.width": 16, "frontend.heads": 2, "frontend.queries": 3}
+        changes |= {"frontend.width": 16, "frontend.queries": 3}
     if config.quantizer.dim:
         changes |= {"quantizer.dim": 16}
     torch.manual_seed(0)

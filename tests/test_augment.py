@@ -39,7 +39,7 @@ def changed(seed: int = 0, montage: Montage = WRISTS, **fields: Any) -> Augmente
     recipe = replace(OFF, **fields)
     rng = np.random.default_rng(seed)
     return augment(
-        signal(montage), montage, recipe, rng, sample_rate=2000, hop_length=64, num_features=18
+        signal(montage), montage, recipe, rng, sample_rate=2000, hop_length=64, num_features=16
     )
 
 
@@ -197,11 +197,11 @@ def test_stretches_are_so_many_and_so_long(
 
 
 def test_masks_hide_time_and_frequency() -> None:
-    times, bands = np.zeros(63), np.zeros(18)
+    times, bands = np.zeros(63), np.zeros(16)
     for seed in range(100):
         done = changed(seed, time_masks=2, time_mask_seconds=0.5, band_masks=1, band_mask_width=4)
         assert done.hidden is not None
-        assert done.hidden.shape == (63, 18)
+        assert done.hidden.shape == (63, 16)
         rows, columns = done.hidden.all(axis=1), done.hidden.all(axis=0)
         assert np.array_equal(done.hidden, rows[:, None] | columns)
         assert rows.sum() <= 2 * round(0.5 * 2000 / 64)
@@ -216,7 +216,7 @@ def test_what_is_hidden_does_not_matter() -> None:
     """Hidden features are their mean: another signal there gives the same latents."""
     codec = small_codec().train()
     x = torch.from_numpy(signal(Montage.ring(4), 64 * 40))[None]
-    hidden = torch.zeros(1, 40, 18, dtype=torch.bool)
+    hidden = torch.zeros(1, 40, 16, dtype=torch.bool)
     hidden[:, 20:24] = True
     latents = codec(x, montage=Montage.ring(4), hidden=hidden, quantize=False).latents
     plain = codec(x, montage=Montage.ring(4), quantize=False).latents

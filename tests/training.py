@@ -18,7 +18,6 @@ from emgcodec.train.recipe import Recipe
 
 SMALL = {
     "frontend.width": 16,
-    "frontend.heads": 2,
     "frontend.queries": 3,
     "encoder.dim": 32,
     "encoder.heads": 2,

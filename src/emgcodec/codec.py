@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 
 from emgcodec.calibration import Calibration
 from emgcodec.checks import CodecError
+from emgcodec.fitting import HeadFit, fit_head
 from emgcodec.hub import find_model, load_config, load_tensors, save_model, stored_dtype
 from emgcodec.montage import Montage
 from emgcodec.presets import preset
@@ -165,6 +166,34 @@ class Codec(TensorCodec):
         """
         self.check_vocabulary(tokens)
         return transcribe(self, tokens, head)
+
+    @inference
+    def fit_head(
+        self,
+        recordings: Iterable[Recording],
+        head: str,
+        *,
+        calibration: Calibration | Sequence[Calibration | None] | None = None,
+        reaction: float = 0.0,
+    ) -> HeadFit:
+        """Fits a head for your own classes on the frozen encoder, from the tokens alone.
+
+        A ridge-penalised logistic regression on what the decoder makes of the tokens; encoder,
+        codebooks and decoder stay as they are, so tokens and their vocabulary do too. The head
+        then works in `predict` and `transcribe`, and is saved with the codec.
+
+        Args:
+            recordings: With ``gesture`` events, whose labels become the classes. Give each take
+                as a recording of its own: whole ones are left out to estimate the accuracy.
+            head: Its name; a label head of this name is replaced.
+            calibration: From `calibrate`, for all recordings or one (or None) each. Tokens to
+                read later should be made with a calibration too if these are.
+            reaction: Seconds after an event's start that do not count, where events are cues.
+
+        Raises:
+            CodecError: if there are fewer than two classes, or one without a frame.
+        """
+        return fit_head(self, recordings, head, calibration=calibration, reaction=reaction)
 
     def check_vocabulary(self, tokens: Tokens) -> None:
         """Raises a `CodecError` if the tokens belong to other codebooks.

@@ -97,19 +97,15 @@ class ElectrodeSetConfig:
         band_edges: First FFT bin of each frequency band, and one past the last.
         width: Features of each electrode.
         queries: Learned queries of the set attention.
-        heads: Attention heads.
         dynamic_range: Decades of power kept below an electrode's strongest band; what lies
             deeper (the images of a low source rate, say) is flattened.
     """
 
     kind: Literal["electrode_set"] = "electrode_set"
     window: int = 128
-    band_edges: tuple[int, ...] = (
-        *range(1, 9), 9, 11, 13, 16, 19, 23, 27, 33, 40, 48, 65,
-    )  # fmt: skip
-    width: int = 64
+    band_edges: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 7, 9, 11, 14, 17, 21, 26, 32, 40, 50, 65)
+    width: int = 128
     queries: int = 8
-    heads: int = 4
     dynamic_range: float = 4.0
 
     def __post_init__(self) -> None:
@@ -118,9 +114,6 @@ class ElectrodeSetConfig:
         require(
             len(edges) > 1 and rising and edges[0] >= 1 and edges[-1] <= self.window // 2 + 1,
             f"band_edges={edges}: give rising FFT bins from 1 to {self.window // 2 + 1}",
-        )
-        require(
-            self.width % self.heads == 0, f"width={self.width} is no multiple of heads={self.heads}"
         )
 
     @property

@@ -318,7 +318,7 @@ class TensorCodec(Network):
         module = dict(self.head.items()).get(head)
         if not isinstance(module, LabelHead):
             raise CodecError(f"head {head!r} gives no scores: {self._known_heads()}")
-        blocks = [module(h) for h, _ in self._decoded_blocks(codes)]
+        blocks = [module(h) for h, _ in self.decoded_blocks(codes)]
         empty = torch.zeros(len(codes), 0, module.out.out_features, device=codes.device)
         return torch.cat([empty, *blocks], dim=1)
 
@@ -335,7 +335,7 @@ class TensorCodec(Network):
         """
         head = self._signal_head()
         positions = self._positions(montage, len(codes))
-        blocks = [head(h, positions) for h, _ in self._decoded_blocks(codes)]
+        blocks = [head(h, positions) for h, _ in self.decoded_blocks(codes)]
         empty = torch.zeros(
             len(codes), 0, positions.shape[1], head.bands.out_features, device=codes.device
         )
@@ -372,7 +372,7 @@ class TensorCodec(Network):
         state = shaper.init_state(len(codes), positions.shape[1], codes.device)
         skip = shaper.window - shaper.hop  # samples before the first frame's own
         yield torch.zeros(len(codes), positions.shape[1], 0, device=codes.device)
-        for h, frames in self._decoded_blocks(codes):
+        for h, frames in self.decoded_blocks(codes):
             done, state = shaper(head(h, positions) + head.correction, positions, frames, state)
             yield done[..., skip:]
             skip = max(0, skip - done.shape[-1])
@@ -413,7 +413,7 @@ class TensorCodec(Network):
             index = torch.arange(first, last, device=x.device)
             yield latents, valid & (index < count.to(x.device)[:, None])
 
-    def _decoded_blocks(self, codes: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def decoded_blocks(self, codes: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Vectors that heads read (B, t, D), and the frames before them (B,)."""
         quantizer = self._require_quantizer()
         codes = self._codes(codes)

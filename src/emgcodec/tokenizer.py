@@ -250,7 +250,7 @@ def _repaired(recs: list[Recording]) -> Iterator[FloatArray]:
             yield repair.push(block)[0]
 
 
-def _codes(codec: TensorCodec, tokens: Tokens) -> Tensor:
+def code_tensor(codec: TensorCodec, tokens: Tokens) -> Tensor:
     """(1, K, T) for the codec, -1 where the signal was missing."""
     codes = np.where(tokens.valid, tokens.codes.astype(np.int64), -1)
     return torch.from_numpy(codes)[None].to(codec.device)
@@ -262,7 +262,7 @@ def detokenize(codec: TensorCodec, tokens: Tokens) -> Recording:
     length = num_resampled(tokens.num_samples, tokens.sample_rate, codec.sample_rate)
     emg = np.zeros((len(tokens.montage), tokens.num_samples), np.float32)
     done = left = 0
-    for wave in codec.wave_blocks(_codes(codec, tokens), tokens.montage):
+    for wave in codec.wave_blocks(code_tensor(codec, tokens), tokens.montage):
         block = wave[0, :, : max(0, length - left)].cpu().numpy()
         silent = np.repeat(~tokens.valid, codec.hop_length)[left : left + block.shape[1]]
         left += block.shape[1]
@@ -295,7 +295,7 @@ def _set_level(emg: FloatArray, tokens: Tokens) -> None:
 
 def transcribe(codec: TensorCodec, tokens: Tokens, head: str) -> list[Event]:
     """See `Codec.transcribe`."""
-    scores = codec.predict(_codes(codec, tokens), head)[0].cpu()
+    scores = codec.predict(code_tensor(codec, tokens), head)[0].cpu()
     part = codec.config.heads[head]
     assert isinstance(part, LabelHeadConfig)
     rate, end = tokens.frame_rate, tokens.num_samples / tokens.sample_rate

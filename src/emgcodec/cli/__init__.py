@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from emgcodec.cli import decode, info, inspect, tokenize, train
+from emgcodec.cli import data, decode, info, inspect, tokenize, train
 from emgcodec.cli.options import complain
 
 COMMANDS = {
@@ -16,6 +16,7 @@ COMMANDS = {
     "inspect": inspect,
     "tokenize": tokenize,
     "decode": decode,
+    "data": data,
     "train": train,
 }
 

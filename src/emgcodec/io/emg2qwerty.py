@@ -2,23 +2,27 @@
 
 Group ``emg2qwerty`` holds ``timeseries``, rows of {``emg_left`` (16), ``emg_right`` (16),
 ``time``} in microvolts and unix seconds; keys and prompts are JSON in its attributes.
+What `write_session` wrote has an attribute ``metadata`` besides.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from emgcodec.files import written_beside
 from emgcodec.io.entry import MAX_GAP, Entry, Options, naming
 from emgcodec.io.hdf5 import attribute, find_dataset, find_group, open_hdf5
+from emgcodec.montage import Montage
 from emgcodec.recording import Event, Recording, RecordingError
 
 NOMINAL_RATE = 2000.0
@@ -27,8 +31,10 @@ _TIMESERIES = "emg2qwerty/timeseries"
 _ROWS_AT_ONCE = 120_000  # 60 s
 _ANCHOR_ROWS = 2_000  # 1 s
 _BANDS = ("emg_left", "emg_right")
+_OF_A_FILE = ("recording", "source", "dropped_events")  # metadata that each file has of its own
 
 DoubleArray = npt.NDArray[np.float64]
+Json = TypeVar("Json", list[Any], dict[str, Any])
 
 
 @dataclass(frozen=True)
@@ -175,6 +181,7 @@ def _load(
                 "licence": "CC BY-NC-SA 4.0",
                 "source_unit": "uV",
                 "bits": 12,
+                **_parsed(group, "metadata", {}),
                 "dropped_events": sum(
                     not any(other.holds(event) for other in stretches) for event in happened
                 ),
@@ -206,11 +213,86 @@ def _event(item: dict[str, Any], label: str, kind: str) -> Event:
 
 
 def _listed(group: Any, name: str) -> list[dict[str, Any]]:
-    text = attribute(group, name, str, "[]")
-    try:
-        items = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise RecordingError(f"attribute {name!r} is not JSON ({error}): it is damaged") from error
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+    items = _parsed(group, name, [])
+    if not all(isinstance(item, dict) for item in items):
         raise RecordingError(f"attribute {name!r} is not a JSON list of objects")
     return items
+
+
+def _parsed(group: Any, name: str, default: Json) -> Json:
+    """An attribute that holds JSON of the same kind as its default."""
+    text = attribute(group, name, str, json.dumps(default))
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise RecordingError(f"attribute {name!r} is not JSON ({error}): it is damaged") from error
+    if not isinstance(value, type(default)):
+        raise RecordingError(
+            f"attribute {name!r} is not a JSON {type(default).__name__} of objects"
+        )
+    return value
+
+
+def write_session(recording: Recording, path: str | os.PathLike[str]) -> None:
+    """Writes a pair of wristbands and what was typed as a session that `read` gives back.
+
+    The signal is written block by block. Subject, session and condition go where the format has
+    them, all metadata into an attribute of their own besides.
+
+    Args:
+        recording: In µV at 2 kHz, with the electrodes of the montage ``emg2qwerty`` and with
+            events of the kinds ``key`` and ``prompt``.
+        path: File to write; its suffix should be ``.hdf5``.
+
+    Raises:
+        RecordingError: if the format cannot hold the recording, or h5py is missing.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise RecordingError("writing HDF5 files needs h5py: pip install 'emgcodec[io]'") from error
+    _check_session(recording)
+    facts = recording.metadata
+    row = np.dtype([*((band, "<f4", (16,)) for band in _BANDS), ("time", "<f8")])
+    start = recording.start_time
+    spans = [(e, {"start": start + e.start, "end": start + e.end}) for e in recording.events]
+    keys = [{"key": e.label, **span} for e, span in spans if e.kind == "key"]
+    prompts = [
+        {"name": "text_prompt", **span, "payload": {"text": e.label}}
+        for e, span in spans
+        if e.kind == "prompt"
+    ]
+    # Only files of the newer form can hold the keys of a long session in an attribute.
+    with written_beside(path) as beside, h5py.File(beside, "w", libver="v110") as file:
+        group = file.create_group("emg2qwerty")
+        group.attrs["session_name"] = str(facts.get("session", ""))
+        group.attrs["user"] = str(facts.get("subject", ""))
+        group.attrs["condition"] = str(facts.get("condition", "on_keyboard"))
+        group.attrs["duration_mins"] = recording.duration / 60
+        group.attrs["keystrokes"] = json.dumps(keys)
+        group.attrs["prompts"] = json.dumps(prompts)
+        kept = {name: value for name, value in facts.items() if name not in _OF_A_FILE}
+        group.attrs["metadata"] = json.dumps(kept, default=str)
+        dataset = group.create_dataset("timeseries", (recording.num_samples,), row, chunks=True)
+        done = 0
+        for block in recording.blocks():
+            rows = np.empty(block.shape[1], row)
+            rows["emg_left"], rows["emg_right"] = block[:16].T, block[16:].T
+            rows["time"] = start + np.arange(done, done + len(rows)) / NOMINAL_RATE
+            dataset[done : done + len(rows)] = rows
+            done += len(rows)
+
+
+def _check_session(recording: Recording) -> None:
+    kinds = {event.kind for event in recording.events} - {"key", "prompt"}
+    if recording.sample_rate != NOMINAL_RATE or recording.unit != "uV":
+        problem = f"{recording.sample_rate:g} Hz in {recording.unit}: resample it to 2000 Hz in uV"
+    elif recording.montage.electrodes != Montage.preset("emg2qwerty").electrodes:
+        problem = f"the electrodes of {recording.montage.name!r}: they must be those of emg2qwerty"
+    elif recording.num_samples == 0:
+        problem = "no samples"
+    elif kinds:
+        problem = f"events of kind {sorted(kinds)}: keep only those of kind 'key' and 'prompt'"
+    else:
+        return
+    raise RecordingError(f"cannot be written as an emg2qwerty session, it has {problem}")

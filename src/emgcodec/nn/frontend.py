@@ -2,8 +2,8 @@
 
 ``measure(x, valid, frames, state)`` takes (B, C, T * hop) samples, (B, C, T) validity of each
 electrode in each frame (samples may be anything where it is not) and (B,) frames so far, and gives
-values that the causal norm learns from, their validity (B, T, C) and the next state of the windows;
-``moments`` gives the sums behind the norm. ``forward(values, valid, positions, frames, state)``
+values that the causal norm learns from, their validity (B, T, C) and the next state of the windows.
+``forward(values, valid, positions, frames, state)``
 takes those and (B, C, 4) positions, and gives (B, T, D) features, (B, T) whether any electrode was
 valid, and the next state of all else. Training may hide normalised features, (B, T, F) bool: they
 are then their mean.
@@ -12,7 +12,6 @@ are then their mean.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -25,14 +24,13 @@ from emgcodec.config import (
     ElectrodeSetConfig,
     LogSpectrogramConfig,
 )
-from emgcodec.nn.normalize import CausalNorm, State
+from emgcodec.nn.normalize import CausalNorm, State, in_cache
 from emgcodec.nn.positions import NUM_POSITION_FEATURES, position_features
 
 POWER_FLOOR = 1e-6
 """Added to power (µV squared) before the logarithm."""
 
 _OUTLIER = 4.0  # deviations
-_WINDOWS_AT_ONCE = 2048
 
 
 def without_invalid(x: Tensor, valid: Tensor) -> Tensor:
@@ -90,16 +88,11 @@ class Spectrum(nn.Module):
         taper = hann * torch.sqrt(2.0 / (window * hann.square().sum()))
         self.register_buffer("taper", taper.float(), persistent=False)
 
-    def forward(self, windows: Tensor) -> Iterator[Tensor]:
-        """(B, T, C, window) to real and imaginary parts, (B, t, C, bins, 2) at a time.
-
-        A few frames at a time stay in the cache until they are logarithms.
-        """
-        for part in windows.split(max(1, _WINDOWS_AT_ONCE // windows.shape[2]), dim=1):
-            # Rows lie overlapped in the signal: one copy puts all that follows in order.
-            rows = part.contiguous()
-            centred = (rows - rows.mean(dim=-1, keepdim=True)).mul_(self.taper)
-            yield torch.view_as_real(torch.fft.rfft(centred))
+    def forward(self, windows: Tensor) -> Tensor:
+        """(..., window) to real and imaginary parts, (..., bins, 2)."""
+        rows = windows.new_empty(windows.shape)  # in order, where windows overlap in the signal
+        torch.sub(windows, windows.mean(dim=-1, keepdim=True), out=rows)
+        return torch.view_as_real(torch.fft.rfft(rows.mul_(self.taper)))
 
 
 class SpectralFrontend(nn.Module):
@@ -133,23 +126,23 @@ class SpectralFrontend(nn.Module):
         """Real and imaginary parts (B, T, C, bins, 2) to power in each feature, (B, T, C, F)."""
         raise NotImplementedError
 
+    @torch.no_grad()
     def measure(
         self, x: Tensor, valid: Tensor, frames: Tensor, state: State
     ) -> tuple[Tensor, Tensor, State]:
         """Log power (B, T, C, F), 0 where not valid; validity (B, T, C); state of the windows."""
         windows, valid, following = self.windows(x, valid, frames, state)
-        spectra = self.spectrum(windows.transpose(1, 2))
-        levels = [torch.log10(self.power(parts) + POWER_FLOOR) for parts in spectra]
-        level = torch.nan_to_num(torch.cat(levels, dim=1))
+        windows, valid = windows.transpose(1, 2), valid.transpose(1, 2)
+        level = x.new_empty(*valid.shape, self.num_features)
         # A window without any change is a lead that has come off, not a quiet muscle.
-        silence = self.num_features * math.log10(POWER_FLOOR)
-        valid = valid.transpose(1, 2) & (level.sum(dim=-1) > silence + math.log10(2))
-        return level * valid[..., None], valid, following
-
-    @staticmethod
-    def moments(level: Tensor) -> tuple[Tensor, Tensor]:
-        """The log power and its square."""
-        return level, level.square()
+        silence = self.num_features * math.log10(POWER_FLOOR) + math.log10(2)
+        alive = []
+        for part in in_cache(level):
+            power = self.power(self.spectrum(windows[:, part])).add_(POWER_FLOOR)
+            log_power = torch.log10(power, out=level[:, part]).nan_to_num_()
+            alive.append(valid[:, part] & (log_power.sum(dim=-1) > silence))
+            log_power.mul_(alive[-1][..., None])
+        return level, torch.cat([valid[:, :0], *alive], dim=1), following
 
 
 class LogSpectrogram(SpectralFrontend):
@@ -183,24 +176,22 @@ class LogSpectrogram(SpectralFrontend):
         hidden: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, State]:
         """See the module's docstring; D is mlp_dim for each band."""
-        mean, rstd, _, statistics = self.norm(*self.moments(level), valid, frames, state)
+        statistics, following = self.norm(level, valid, frames, state)
         # Power next to nothing has a logarithm that only the floor bounds: a gain would show.
-        normal = ((level - mean).mul_(rstd)).clamp_(-_OUTLIER, _OUTLIER).mul_(valid[..., None])
-        if hidden is not None:
-            normal = normal.masked_fill(hidden[:, :, None], 0.0)
+        normal = statistics.normalize(level, valid, hidden, _OUTLIER)
         bands = normal.unflatten(2, (self.num_bands, self.per_band)).flatten(3)
-        features = [self._mlp(mlp, bands[:, :, i]) for i, mlp in enumerate(self.mlps)]
-        return torch.cat(features, dim=-1), valid.any(dim=-1), statistics
+        features = []
+        for i, mlp in enumerate(self.mlps):
+            assert isinstance(mlp, nn.Linear)
+            bias = mlp.bias.repeat(len(self.rolls))
+            out = F.relu(F.linear(bands[:, :, i], self._roll(mlp.weight), bias))
+            features.append(out.unflatten(-1, (len(self.rolls), -1)).mean(dim=-2))
+        return torch.cat(features, dim=-1), valid.any(dim=-1), following
 
-    def _mlp(self, mlp: nn.Module, x: Tensor) -> Tensor:
-        assert isinstance(mlp, nn.Linear)
-        # Rolling the weights instead of the signal makes it one matrix product.
-        weight = mlp.weight.unflatten(1, (self.per_band, self.num_features))
-        rolled = torch.cat([weight.roll(-roll, dims=1) for roll in self.rolls]).flatten(1)
-        bias = mlp.bias.repeat(len(self.rolls))
-        out = F.relu(F.linear(x, rolled, bias))
-        mean: Tensor = out.unflatten(-1, (len(self.rolls), -1)).mean(dim=-2)
-        return mean
+    def _roll(self, weight: Tensor) -> Tensor:
+        """Rolling the weights instead of the signal makes it one matrix product."""
+        rows = weight.unflatten(1, (self.per_band, self.num_features))
+        return torch.cat([rows.roll(-roll, dims=1) for roll in self.rolls]).flatten(1)
 
 
 class Conv(nn.Module):
@@ -253,12 +244,6 @@ class Conv(nn.Module):
         samples = without_invalid(x, valid).unflatten(-1, (-1, self.hop))
         return samples.transpose(1, 2), valid.transpose(1, 2), {}
 
-    @staticmethod
-    def moments(samples: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and mean square of each frame, (B, T, C, 1)."""
-        wide = samples.double()  # offsets of thousands beside signals of tens
-        return wide.mean(dim=-1, keepdim=True), wide.square().mean(dim=-1, keepdim=True)
-
     def forward(
         self,
         samples: Tensor,
@@ -269,11 +254,8 @@ class Conv(nn.Module):
         hidden: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, State]:
         """See the module's docstring."""
-        mean, rstd, _, following = self.norm(*self.moments(samples), valid, frames, state)
-        normal = (samples - mean) * (rstd * valid[..., None])
-        if hidden is not None:
-            normal = normal.masked_fill(hidden[:, :, None], 0.0)
-        h = normal.transpose(1, 2).flatten(2)
+        statistics, following = self.norm(samples, valid, frames, state)
+        h = statistics.normalize(samples, valid, hidden).transpose(1, 2).flatten(2)
         for i, layer in enumerate(self.layers):
             assert isinstance(layer, nn.Conv1d)
             kernel, stride = layer.kernel_size[0], layer.stride[0]
@@ -286,7 +268,11 @@ class Conv(nn.Module):
 
 
 class ElectrodeSet(SpectralFrontend):
-    """Any electrodes at any positions: shared MLP on each spectrum, attention over the set."""
+    """Any electrodes at any positions: shared MLP on each spectrum, attention over the set.
+
+    Each query pools the electrodes in its own way; none of the layers that see every electrode
+    has a bias or more than a rectifier, for there are many electrodes.
+    """
 
     pool: Tensor
 
@@ -294,20 +280,19 @@ class ElectrodeSet(SpectralFrontend):
         super().__init__(config, part.window, part.num_bands, part.dynamic_range)
         assert config.encoder.kind == "transformer"
         self.dynamic_range = part.dynamic_range
-        self.heads, self.queries = part.heads, part.queries
+        self.queries = part.queries
         self.dim = config.encoder.dim
         edges = part.band_edges
         bin_ = torch.arange(part.window // 2 + 1)[:, None]
         pool = ((bin_ >= torch.tensor(edges[:-1])) & (bin_ < torch.tensor(edges[1:]))).float()
         pool[-1] /= 2  # the last bin has no twin at negative frequency
         self.register_buffer("pool", pool.repeat_interleave(2, dim=0), persistent=False)
-        self.spectral = nn.Linear(part.num_bands, part.width)
-        self.position = nn.Linear(NUM_POSITION_FEATURES, part.width, bias=False)
-        self.mix = nn.Linear(part.width, part.width)
-        self.score = nn.Linear(part.width, part.heads * part.queries)
-        self.sector = nn.Linear(NUM_POSITION_FEATURES, part.heads * part.queries, bias=False)
+        self.spectral = nn.Linear(part.num_bands, part.width, bias=False)
+        self.position = nn.Linear(NUM_POSITION_FEATURES, part.width)
+        self.mix = nn.Linear(part.width, part.width, bias=False)
+        self.score = nn.Linear(part.width, part.queries, bias=False)
+        self.sector = nn.Linear(NUM_POSITION_FEATURES, part.queries, bias=False)
         self._init_sectors()
-        self.value = nn.Linear(part.width, part.width)
         self.project = nn.Linear(part.width * part.queries, self.dim)
 
     def power(self, parts: Tensor) -> Tensor:
@@ -325,36 +310,30 @@ class ElectrodeSet(SpectralFrontend):
         hidden: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, State]:
         """See the module's docstring."""
-        mean, rstd, lowest, statistics = self.norm(*self.moments(level), valid, frames, state)
-        assert lowest is not None
-        normal = torch.maximum((level - mean).mul_(rstd), lowest)
-        if hidden is not None:
-            normal = normal.masked_fill(hidden[:, :, None], 0.0)
-        place = position_features(positions)
-        h = self.spectral(normal).add_(self.position(place)[:, None])
-        h = F.gelu(self.mix(F.gelu(h)))
-        pooled = self._attend(h, self.sector(place)[:, None], valid)
-        return self.project(pooled), valid.any(dim=-1), statistics
+        statistics, following = self.norm(level, valid, frames, state)
+        normal = statistics.normalize(level, valid, hidden)
+        place = position_features(positions)[:, None]
+        where, sector = self.position(place), self.sector(place)
+        # Large but finite: a frame without any electrode must not give NaN.
+        absent = (valid.float()[..., None] - 1.0) * 1e4
+        pooled = []
+        for part in in_cache(level):
+            h = F.relu(self.spectral(normal[:, part]).add_(where), inplace=True)
+            h = F.relu(self.mix(h), inplace=True)
+            score = self.score(h).add_(sector).add_(absent[:, part])
+            pooled.append((torch.softmax(score, dim=2).mT @ h).flatten(2))
+        alive = valid.any(dim=-1)
+        return self.project(torch.cat(pooled, dim=1)) * alive[..., None], alive, following
 
     @torch.no_grad()
     def _init_sectors(self) -> None:
-        """Each query starts with a sector of the ring; half of the heads prefer one band."""
-        angle = torch.arange(self.queries) * 2 * math.pi / self.queries
-        weight = torch.zeros(self.heads, self.queries, NUM_POSITION_FEATURES)
-        weight[..., 0], weight[..., 1] = 2.5 * torch.sin(angle), 2.5 * torch.cos(angle)
-        for head in range(self.heads // 2, self.heads):
-            weight[head, :, -1] = 4.0 * (-1) ** head
-        self.sector.weight.copy_(weight.flatten(0, 1))
-
-    def _attend(self, h: Tensor, sector: Tensor, valid: Tensor) -> Tensor:
-        """(B, T, C, W) and (B, T, C) to (B, T, queries * W); the queries are constants."""
-        # Large but finite: a frame without any electrode gives zeros, not NaN.
-        absent = (valid.float()[..., None] - 1.0) * 1e4
-        weight = torch.softmax(self.score(h).add_(sector).add_(absent), dim=2)
-        weight = weight.unflatten(-1, (self.heads, self.queries)).permute(0, 1, 3, 4, 2)
-        value = self.value(h).unflatten(-1, (self.heads, -1)).transpose(2, 3)
-        pooled: Tensor = (weight @ value).transpose(2, 3).flatten(2)
-        return pooled * valid.any(dim=-1)[..., None]
+        """Each query starts with a sector of the ring; every other one prefers one band."""
+        query = torch.arange(self.queries)
+        angle = query * 2 * math.pi / self.queries
+        weight = torch.zeros(self.queries, NUM_POSITION_FEATURES)
+        weight[:, 0], weight[:, 1] = 2.5 * torch.sin(angle), 2.5 * torch.cos(angle)
+        weight[1::2, -1] = 4.0 * (-1.0) ** (query[1::2] // 2)
+        self.sector.weight.copy_(weight)
 
 
 Frontend = LogSpectrogram | Conv | ElectrodeSet

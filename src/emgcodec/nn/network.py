@@ -222,7 +222,7 @@ class Network(nn.Module):
     ) -> tuple[Tensor, State]:
         """Sums that a `Calibration` is made of, (B, C, 2 F + 1): frames, features, squares."""
         values, valid, following = self._measure(x, state, mask)
-        first, second = self.frontend.moments(values)
+        first, second = self.frontend.norm.moments(values)
         sums = torch.cat([valid.double()[..., None], first, second], dim=-1).sum(dim=1)
         following["frames"] = state["frames"] + valid.shape[1]
         return sums, following

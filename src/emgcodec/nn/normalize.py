@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +13,65 @@ from emgcodec.config import NormalizationConfig
 State = dict[str, Tensor]
 
 UPDATE_FRAMES = 8
+
+_ROWS_AT_ONCE = 2048
+
+
+def in_cache(values: Tensor) -> Iterator[slice]:
+    """Frames of (B, T, C, ...), so few at a time that what is made of them stays in the cache."""
+    batch, time, electrodes = values.shape[:3]
+    size = max(1, _ROWS_AT_ONCE // max(1, batch * electrodes))
+    return (slice(start, start + size) for start in range(0, time, size))
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What the norm knew at each frame.
+
+    Attributes:
+        mean: (B * rows, C, F) of each stretch of frames between two updates.
+        rstd: Reciprocal deviation, likewise.
+        lowest: Normalised features lie no deeper, likewise; None without a depth.
+        row: (B, T) which of the rows holds for a frame.
+    """
+
+    mean: Tensor
+    rstd: Tensor
+    lowest: Tensor | None
+    row: Tensor
+
+    @torch.no_grad()
+    def normalize(
+        self,
+        values: Tensor,
+        valid: Tensor,
+        hidden: Tensor | None = None,
+        limit: float | None = None,
+    ) -> Tensor:
+        """Values without mean and with unit deviation, no further from 0 than the limit.
+
+        Args:
+            values: (B, T, C, F), or (B, T, C, samples) where F is 1.
+            valid: (B, T, C); the rest becomes 0.
+            hidden: (B, T, F) features that become 0 on all electrodes.
+            limit: In deviations.
+        """
+        out = torch.empty_like(values)
+        for part in in_cache(values):
+            row = self.row[:, part]
+
+            def known(rows: Tensor, row: Tensor = row) -> Tensor:
+                frames: Tensor = rows.index_select(0, row.flatten()).unflatten(0, row.shape)
+                return frames
+
+            normal = torch.sub(values[:, part], known(self.mean), out=out[:, part])
+            normal.mul_(known(self.rstd))
+            if self.lowest is not None:
+                torch.maximum(normal, known(self.lowest), out=normal)
+            if limit is not None:
+                normal.clamp_(-limit, limit)
+            normal.mul_(valid[:, part, :, None])
+        return out if hidden is None else out.masked_fill_(hidden[:, :, None], 0.0)
 
 
 class CausalNorm(nn.Module):
@@ -70,61 +132,70 @@ class CausalNorm(nn.Module):
             state["stats"] = torch.cat([weight, weight * mean, weight * second], dim=-1)
         return state
 
+    def moments(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """What the statistics are sums of: each frame's values and squares, (B, T, C, F)."""
+        if self.domain == "log_power":
+            return values, values.square()
+        wide = values.double()  # offsets of thousands beside signals of tens
+        return wide.mean(dim=-1, keepdim=True), wide.square().mean(dim=-1, keepdim=True)
+
+    @torch.no_grad()
     def forward(
-        self, first: Tensor, second: Tensor, valid: Tensor, frames: Tensor, state: State
-    ) -> tuple[Tensor, Tensor, Tensor | None, State]:
-        """Mean and reciprocal deviation for each frame.
+        self, values: Tensor, valid: Tensor, frames: Tensor, state: State
+    ) -> tuple[Statistics, State]:
+        """What is known at each frame.
 
         Args:
-            first: (B, T, C, F) features of each frame (or their mean within it), 0 if not valid.
-            second: (B, T, C, F) their squares, likewise.
+            values: (B, T, C, F) log power, or (B, T, C, samples) amplitude; 0 if not valid.
             valid: (B, T, C) electrodes to learn from.
             frames: (B,) frames of each stream before this call.
             state: From `init_state` or the last call.
 
         Returns:
-            Mean, reciprocal deviation and, with a depth, the lowest normalised feature, each
-            (B, T, C, F) float32, and the next state.
+            The statistics and the next state.
         """
-        batch, time = first.shape[:2]
+        batch, time = values.shape[:2]
         segment, length = self._segments(frames, time)
         rows = length.shape[1]
+        items = torch.arange(batch, device=frames.device)[:, None]
 
         # A segment's few frames are summed in the features' own type, all the rest in float64; row
         # after row is added in order: the same sums whatever the size of the blocks.
-        weight = valid.to(first.dtype)[..., None]
-        sample = torch.cat([weight, first, second], dim=-1)
-        sums = sample.new_zeros(batch, rows, *sample.shape[2:])
-        sums[:, 0] = state["partial"]
-        index = segment + rows * torch.arange(batch, device=segment.device)[:, None]
-        sums = sums.flatten(0, 1).index_add_(0, index.flatten(), sample.flatten(0, 1))
-        sums = sums.unflatten(0, (batch, rows)).double()
+        index = (segment + rows * items).flatten()
+        first, second = self.moments(values)
+        weight = valid[..., None].to(first.dtype)
+        sums = values.new_zeros(
+            batch, rows, values.shape[2], 2 * self.num_features + 1, dtype=torch.float64
+        )
+        samples = weight, first, second
+        for whole, start, sample in zip(
+            self._split(sums), self._split(state["partial"]), samples, strict=True
+        ):
+            total = sample.new_zeros(batch, rows, *sample.shape[2:])
+            total[:, 0] = start
+            total.flatten(0, 1).index_add_(0, index, sample.flatten(0, 1))
+            whole.copy_(total)
 
         # Statistics before each segment: a linear recurrence with constant decay, in closed form.
-        age = torch.cumsum(length, dim=1) - length
-        grown = sums[:, :-1] * torch.exp(-self.log_decay * (age + length))[:, :-1, None, None]
-        before = torch.cumsum(torch.cat([state["stats"][:, None], grown], dim=1), dim=1)
-        stats = before.mul_(torch.exp(self.log_decay * age)[..., None, None])
+        age = (torch.cumsum(length, dim=1) - length)[..., None, None]
+        stats = torch.empty_like(sums)
+        stats[:, 0] = state["stats"]
+        growth = torch.exp(-self.log_decay * age[:, 1:])
+        torch.mul(sums[:, :-1], growth, out=stats[:, 1:])
+        torch.cumsum(stats, dim=1, out=stats)
+        stats.mul_(torch.exp(self.log_decay * age))
 
         mean, rstd = self._moments(stats)
+        lowest = None
+        if self.depth is not None:
+            deepest = mean.amax(dim=-1, keepdim=True) - self.depth
+            mean = torch.maximum(mean, deepest)
+            lowest = ((deepest - mean) * rstd).flatten(0, 1)
         frame = frames[:, None] + torch.arange(time, device=frames.device)
-        known = segment + (frame < UPDATE_FRAMES)
+        row = segment + (frame < UPDATE_FRAMES) + rows * items
         last = self._segment_of(frames + time) - self._segment_of(frames)
-        items = torch.arange(batch, device=frames.device)
-        following = {"stats": stats[items, last], "partial": sums[items, last]}
-        chosen = (known + stats.shape[1] * items[:, None]).flatten()
-        shape = (batch, time)
-
-        def each_frame(rows: Tensor) -> Tensor:
-            frames_: Tensor = rows.flatten(0, 1).index_select(0, chosen).unflatten(0, shape)
-            return frames_
-
-        if self.depth is None:
-            return each_frame(mean), each_frame(rstd), None, following
-        deepest = mean.amax(dim=-1, keepdim=True) - self.depth
-        mean = torch.maximum(mean, deepest)
-        lowest = (deepest - mean) * rstd
-        return each_frame(mean), each_frame(rstd), each_frame(lowest), following
+        following = {"stats": stats[items[:, 0], last], "partial": sums[items[:, 0], last]}
+        return Statistics(mean.flatten(0, 1), rstd.flatten(0, 1), lowest, row), following
 
     @staticmethod
     def _segment_of(frame: Tensor) -> Tensor:
@@ -142,8 +213,13 @@ class CausalNorm(nn.Module):
         length = torch.where(segment < UPDATE_FRAMES, 1, UPDATE_FRAMES).to(torch.float64)
         return self._segment_of(frame) - start, length
 
+    def _split(self, stats: Tensor) -> tuple[Tensor, ...]:
+        """Weight (..., 1), sums and sums of squares (..., F)."""
+        parts: tuple[Tensor, ...] = stats.split([1, self.num_features, self.num_features], dim=-1)
+        return parts
+
     def _moments(self, stats: Tensor) -> tuple[Tensor, Tensor]:
-        weight, first, second = stats.split([1, self.num_features, self.num_features], dim=-1)
+        weight, first, second = self._split(stats)
         inverse = 1.0 / weight.clamp(min=1e-9)
         own_mean = first * inverse
         own_variance = torch.addcmul(second * inverse, own_mean, own_mean, value=-1).float()

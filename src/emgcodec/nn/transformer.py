@@ -51,6 +51,14 @@ def window_masks(frames: Tensor, time: int, window: int) -> Tensor:
     return torch.zeros(seen.shape, device=device).masked_fill_(~seen, -torch.inf)
 
 
+def attention(query: Tensor, keys: Tensor, values: Tensor, masks: Tensor) -> Tensor:
+    """Scaled dot products; on a CPU in float32, where its bfloat16 kernel takes thrice as long."""
+    if torch.is_autocast_enabled("cpu"):
+        with torch.autocast("cpu", enabled=False):
+            return attention(query.float(), keys.float(), values.float(), masks)
+    return F.scaled_dot_product_attention(query, keys, values, attn_mask=masks)
+
+
 class Block(nn.Module):
     """Attention and feed-forward, each behind a layer norm."""
 
@@ -94,7 +102,7 @@ class Block(nn.Module):
             # (2, B, H, blocks, d, window + size): overlapped views, copied only where B > 1
             stretches = context.unfold(3, self.window + size, size)
             keys, values = stretches.permute(0, 1, 3, 2, 5, 4).flatten(1, 2)
-        attended = F.scaled_dot_product_attention(query, keys, values, attn_mask=masks)
+        attended = attention(query, keys, values, masks)
         attended = attended.unflatten(0, (batch, blocks)).permute(0, 1, 3, 2, 4)
         joined: Tensor = attended.flatten(1, 2).flatten(2)[:, :time]
         return joined
