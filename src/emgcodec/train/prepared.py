@@ -34,8 +34,9 @@ from emgcodec.train.recipe import DataRecipe
 
 SIMULATED = "simulated"
 
-_CODE = ("simulate", "signal", "gestures", "recording", "io.corpus", "train.data")
-"""Modules that decide what prepared recordings look like."""
+_PREPARES = ("signal.py", "gestures.py", "recording.py", "io/corpus.py", "train/data.py")
+_SIMULATES = ("simulate/*.py", "gestures.py")
+"""Files that decide what prepared and what simulated recordings look like."""
 
 _FIRST_PERSON = 1000
 _WORN = ((Montage.preset("emg2qwerty"), 2000.0), (Montage.ring(12), 1000.0),
@@ -128,7 +129,7 @@ def _simulated(number: int) -> Source:
             }
             yield rec
 
-    content = f"{_FIRST_PERSON + number} {montage.digest()} {rate} {_TAKES}"
+    content = f"{_FIRST_PERSON + number} {montage.digest()} {rate} {_TAKES} {_code(_SIMULATES)}"
     return Source(SIMULATED, str(number), content, record)
 
 
@@ -149,7 +150,7 @@ def load_prepared(found: Iterable[Source], codec: Codec, folder: Path) -> list[S
     segments: list[Segment] = []
     progress = tqdm(list(found), desc="preparing", unit="people", disable=not sys.stderr.isatty())
     for source in progress:
-        facts = [source.content, _code(), codec.sample_rate, codec.hop_length]
+        facts = [source.content, _code(_PREPARES), codec.sample_rate, codec.hop_length]
         digest = _digest(json.dumps(facts).encode())
         base = folder / f"{source.dataset}_{source.subject}-{digest}"
         if not base.with_name(f"{base.name}.json").is_file():
@@ -209,9 +210,10 @@ def _stored(base: Path) -> Iterator[Segment]:
 
 
 @cache
-def _code() -> str:
+def _code(files: tuple[str, ...]) -> str:
     root = Path(__file__).parents[1]
-    return _digest(b"".join((root / f"{n.replace('.', '/')}.py").read_bytes() for n in _CODE))
+    paths = [path for pattern in files for path in sorted(root.glob(pattern))]
+    return _digest(b"".join(path.read_bytes() for path in paths))
 
 
 def _digest(data: bytes) -> str:
