@@ -373,8 +373,11 @@ def test_minutes_count_over_resumes(
 def test_what_is_not_installed_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "lightning.fabric", None)
     argv = ["train", str(write_recipe(tmp_path)), "--out", str(tmp_path / "out")]
+    if not torch.cuda.is_available() and not torch.backends.mps.is_available():
+        assert main([*argv, "--set", "run.accelerator=gpu"]) == 2
+        assert "run.accelerator='gpu'" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "lightning.fabric", None)
     assert main(argv) == 2
     assert "pip install 'emgcodec[train]'" in capsys.readouterr().err
 

@@ -17,18 +17,26 @@ from emgcodec.train.recipe import RunRecipe
 
 
 def launch(run: RunRecipe) -> Any:
-    """Starts the processes; what is built after this may talk to the others."""
+    """Starts the processes; what is built after this may talk to the others.
+
+    Raises:
+        ConfigError: if lightning is not installed, or there is no such accelerator.
+    """
     try:
         from lightning.fabric import Fabric
     except ImportError as error:
         raise ConfigError("training needs lightning: pip install 'emgcodec[train]'") from error
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    fabric = Fabric(
-        accelerator=run.accelerator,
-        devices=run.processes,
-        strategy="ddp" if run.processes > 1 else "auto",
-        precision="bf16-mixed" if run.precision == "bf16" else "32-true",
-    )
+    for name in ("fabric", "pytorch"):  # the one says what the other logs
+        logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
+    try:
+        fabric = Fabric(
+            accelerator=run.accelerator,
+            devices=run.processes,
+            strategy="ddp" if run.processes > 1 else "auto",
+            precision="bf16-mixed" if run.precision == "bf16" else "32-true",
+        )
+    except RuntimeError as error:
+        raise ConfigError(f"run.accelerator={run.accelerator!r}: {error}") from error
     fabric.launch()
     return fabric
 
