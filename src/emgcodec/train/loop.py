@@ -168,8 +168,8 @@ class Training:
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, optim.clip))
         if not math.isfinite(norm):
             raise TrainingError(
-                f"step {self.step}: the gradient is not finite; resume with a lower optim.lr in a "
-                f"new folder, or look into {self.out / 'log.jsonl'}"
+                f"step {self.step}: the gradient is not finite; start again in another folder with "
+                f"a lower optim.lr (now {optim.lr}); {self.out / 'log.jsonl'} tells how it came"
             )
         rate = self.rate(share)
         for group in self.optimizer.param_groups:

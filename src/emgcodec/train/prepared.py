@@ -82,7 +82,7 @@ def sources(recipe: DataRecipe, folder: Path | None) -> list[Source]:
                 "EMGCODEC_DATA, or train on simulated people only"
             )
         chosen = [
-            Source(dataset, subject, _digest(path.read_bytes()), partial(read_all, path))
+            Source(dataset, subject, _file_digest(path), partial(read_all, path))
             for subject, path in _people(dataset, recipe, folder)
         ]
         if not chosen:
@@ -214,6 +214,11 @@ def _code(files: tuple[str, ...]) -> str:
     root = Path(__file__).parents[1]
     paths = [path for pattern in files for path in sorted(root.glob(pattern))]
     return _digest(b"".join(path.read_bytes() for path in paths))
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digest(data: bytes) -> str:
