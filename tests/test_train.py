@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,6 +31,7 @@ from emgcodec.train.checkpoint import Checkpoint
 from emgcodec.train.data import UNLABELLED, Segment, calibrations
 from emgcodec.train.loop import TrainingError, train
 from emgcodec.train.losses import gesture_loss
+from emgcodec.train.processes import interrupts
 from emgcodec.train.recipe import Recipe
 from emgcodec.train.score import balanced_accuracy, score_gestures
 from emgcodec.train.windows import Windows
@@ -208,6 +209,14 @@ def test_resumed_training_is_uninterrupted_training(
     assert [line["step"] for line in log(tmp_path)] == [3, 6, 8]
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs may ignore it
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_an_interrupt_leaves_a_checkpoint(
     straight: Path,
     corpus: dict[str, Path],
@@ -228,6 +237,17 @@ def test_an_interrupt_leaves_a_checkpoint(
     assert main([*argv, "--resume"]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "out" / "model")
     assert_same_model(tmp_path / "out", straight)
+
+
+@pytest.mark.usefixtures("_interruptible")
+def test_signals_that_are_ignored_stay_so() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with interrupts() as asked:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert not asked.is_set()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert asked.is_set()
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 
 
 def test_a_finished_training_is_not_repeated(
@@ -353,7 +373,7 @@ def test_minutes_count_over_resumes(
     monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
     wanted = recipe(tmp_path, "optim.steps=0", "optim.minutes=1", "run.log_steps=1")
     with monkeypatch.context() as patch:
-        stop_at(patch, 4, lambda: os.kill(os.getpid(), signal.SIGINT))
+        stop_at(patch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
         assert train(wanted, tmp_path, **corpus) is None
     first = Checkpoint.load(tmp_path / "checkpoint.safetensors")
     assert first.step == 5

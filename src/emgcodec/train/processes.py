@@ -43,12 +43,16 @@ def launch(run: RunRecipe) -> Any:
 
 @contextmanager
 def interrupts() -> Iterator[threading.Event]:
-    """Catches SIGINT and SIGTERM once: a step is finished, a second signal is not waited for."""
+    """Catches SIGINT and SIGTERM once: a step is finished, a second signal is not waited for.
+
+    A signal that is ignored, as a shell's background jobs ignore SIGINT, stays ignored.
+    """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: handler for number, handler in handlers.items() if handler != signal.SIG_IGN}
 
     def ask(number: int, frame: object) -> None:
         asked.set()
