@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,7 +29,9 @@ from emgcodec.nn.quantizer import CodebookTrainer, Quantizer
 from emgcodec.train import loop
 from emgcodec.train.checkpoint import Checkpoint
 from emgcodec.train.data import UNLABELLED, Segment, calibrations
-from emgcodec.train.loop import TrainingError, gesture_loss, train
+from emgcodec.train.loop import TrainingError, train
+from emgcodec.train.losses import gesture_loss
+from emgcodec.train.processes import interrupts
 from emgcodec.train.recipe import Recipe
 from emgcodec.train.score import balanced_accuracy, score_gestures
 from emgcodec.train.windows import Windows
@@ -207,6 +209,14 @@ def test_resumed_training_is_uninterrupted_training(
     assert [line["step"] for line in log(tmp_path)] == [3, 6, 8]
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs may ignore it
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_an_interrupt_leaves_a_checkpoint(
     straight: Path,
     corpus: dict[str, Path],
@@ -227,6 +237,17 @@ def test_an_interrupt_leaves_a_checkpoint(
     assert main([*argv, "--resume"]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "out" / "model")
     assert_same_model(tmp_path / "out", straight)
+
+
+@pytest.mark.usefixtures("_interruptible")
+def test_signals_that_are_ignored_stay_so() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with interrupts() as asked:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert not asked.is_set()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert asked.is_set()
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 
 
 def test_a_finished_training_is_not_repeated(
@@ -284,9 +305,10 @@ def test_two_processes_share_gradients_and_codebooks(
     script = Path(__file__).with_name("two_processes.py")
     command = [sys.executable, script, tmp_path, "2", *argv, "--set", "run.processes=2"]
     subprocess.run(list(map(str, command)), env=ENVIRONMENT, check=True, timeout=300)
-    for name, count in (("early", 57), ("late", 65)):
+    for name in ("early", "late"):
         one, two = (load_file(tmp_path / f"{name}-{rank}.safetensors") for rank in range(2))
-        assert len(one) >= count
+        averages = [key for key in one if key.startswith("trainer.") and "embed" in key]
+        assert bool(averages) == (name == "late")
         assert [key for key in one if not torch.equal(one[key], two[key])] == []
     lines = log(tmp_path / "out")
     assert sum(line.get("dead_0", 0) + line.get("dead_1", 0) for line in lines) > 0
@@ -351,7 +373,7 @@ def test_minutes_count_over_resumes(
     monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
     wanted = recipe(tmp_path, "optim.steps=0", "optim.minutes=1", "run.log_steps=1")
     with monkeypatch.context() as patch:
-        stop_at(patch, 4, lambda: os.kill(os.getpid(), signal.SIGINT))
+        stop_at(patch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
         assert train(wanted, tmp_path, **corpus) is None
     first = Checkpoint.load(tmp_path / "checkpoint.safetensors")
     assert first.step == 5
@@ -371,8 +393,11 @@ def test_minutes_count_over_resumes(
 def test_what_is_not_installed_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "lightning.fabric", None)
     argv = ["train", str(write_recipe(tmp_path)), "--out", str(tmp_path / "out")]
+    if not torch.cuda.is_available() and not torch.backends.mps.is_available():
+        assert main([*argv, "--set", "run.accelerator=gpu"]) == 2
+        assert "run.accelerator='gpu'" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "lightning.fabric", None)
     assert main(argv) == 2
     assert "pip install 'emgcodec[train]'" in capsys.readouterr().err
 
@@ -401,6 +426,17 @@ def test_a_gradient_that_is_not_finite_stops_the_training(
         train(wanted, tmp_path, **corpus)
     state = Checkpoint.load(tmp_path / "checkpoint.safetensors")
     assert 0 < state.step < 8
+
+
+def test_other_recordings_are_not_resumed_on(
+    corpus: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(patch, 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        assert train(recipe(tmp_path), tmp_path, **corpus) is None
+    other = write_people(tmp_path / "data", subject="Z")
+    with pytest.raises(ConfigError, match="other recordings"):
+        train(recipe(tmp_path), tmp_path, data=other, cache=corpus["cache"], resume=True)
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -71,7 +71,9 @@ def write_people(folder: Path, **attributes: Any) -> Path:
             for k in range(2)
         }
         path = folder / f"{dataset}_{subject}.h5"
-        write_corpus(path, recordings=takes, dataset=dataset, subject=subject, **attributes)
+        write_corpus(
+            path, recordings=takes, **{"dataset": dataset, "subject": subject} | attributes
+        )
     splits = {"train": ["3dc_A.h5", "myo_ciil_C.h5"], "validation": ["3dc_B.h5"]}
     (folder / "splits.json").write_text(json.dumps(splits))
     return folder

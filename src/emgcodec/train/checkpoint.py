@@ -32,12 +32,14 @@ class Checkpoint:
 
     Attributes:
         recipe: What is being trained.
+        data: Hash of the recordings.
         step: Steps done: the next one has this number.
         seconds: Time spent in them.
         tensors: Weights, averaged weights, optimizer and codebook trainer, by dotted name.
     """
 
     recipe: Recipe
+    data: str
     step: int
     seconds: float
     tensors: Mapping[str, Tensor]
@@ -47,6 +49,7 @@ class Checkpoint:
         facts = {
             "format_version": _FORMAT_VERSION,
             "recipe": self.recipe.to_dict(),
+            "data": self.data,
             "step": self.step,
             "seconds": self.seconds,
         }

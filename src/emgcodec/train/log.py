@@ -117,7 +117,8 @@ class Log:
             for name, value in entry.items():
                 self._board.add_scalar(name, value, step)
         self._bar.set_postfix_str(
-            f"step {step}, loss {entry['loss']:.3f}, {entry['speed']:.0f} times real time"
+            f"step {step}, loss {entry['loss']:.3f}, {entry['speed']:.0f} times real time",
+            refresh=False,
         )
 
 

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import os
-import signal
-import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +12,17 @@ import torch
 from torch import Tensor
 
 from emgcodec.codec import Codec
-from emgcodec.config import ConfigError, ElectrodeSetConfig, LabelHeadConfig
-from emgcodec.gestures import GESTURES
+from emgcodec.config import ConfigError
 from emgcodec.hub import CONFIG_FILE, load_config
 from emgcodec.nn.network import CodecOutput
 from emgcodec.train.checkpoint import Checkpoint, differences, load_optimizer, optimizer_tensors
-from emgcodec.train.data import UNLABELLED, Segment, calibrations
+from emgcodec.train.data import calibrations
 from emgcodec.train.log import Log
-from emgcodec.train.prepared import default_cache, load_prepared, sources
-from emgcodec.train.recipe import ModelRecipe, Recipe, RunRecipe
+from emgcodec.train.losses import correct_power, forward, gesture_loss
+from emgcodec.train.prepared import content, default_cache, load_prepared, sources
+from emgcodec.train.processes import interrupts, launch, leave_together
+from emgcodec.train.recipe import Recipe
+from emgcodec.train.result import build_codec, save_model
 from emgcodec.train.windows import Batch, Windows
 
 _MEASURED = 20  # batches to measure the signal head's power on
@@ -72,28 +67,28 @@ def train(
             raise ConfigError(f"{out} holds an unfinished training: resume it, or name another")
         checkpoint = Checkpoint.load(state)
         _require_same(recipe, checkpoint.recipe.to_dict(), state)
-    fabric = _launch(recipe.run)
+    fabric = launch(recipe.run)
     if fabric.is_global_zero:
         out.mkdir(parents=True, exist_ok=True)
         for stale in out.glob(f".{state.stem}.*"):  # half a checkpoint of a killed process
             stale.unlink()
     torch.manual_seed(recipe.run.seed)
-    codec = _build(recipe.model)
+    codec = build_codec(recipe.model)
     with fabric.rank_zero_first():
         found = sources(recipe.data, data)
         segments = load_prepared(found, codec, cache or default_cache())
     known = calibrations(segments, codec)
     windows = Windows(segments, known, codec, recipe.data, recipe.augment, recipe.run.seed)
-    training = Training(recipe, codec, windows, fabric, out)
+    training = Training(recipe, codec, windows, fabric, out, content(found))
     if checkpoint is not None:
         training.load(checkpoint)
     finished = training.run()
     if finished:
         training.finish()
         if fabric.is_global_zero:
-            _save(codec, training, segments)
+            save_model(codec, recipe, segments, model, training.facts())
     if fabric.world_size > 1:
-        _leave_together(fabric)
+        leave_together(fabric)
     return model if finished else None
 
 
@@ -101,9 +96,9 @@ class Training:
     """A codec on its way: everything that a checkpoint holds, and what to do with it."""
 
     def __init__(
-        self, recipe: Recipe, codec: Codec, windows: Windows, fabric: Any, out: Path
+        self, recipe: Recipe, codec: Codec, windows: Windows, fabric: Any, out: Path, data: str
     ) -> None:
-        self.recipe, self.fabric, self.out = recipe, fabric, out
+        self.recipe, self.fabric, self.out, self.data = recipe, fabric, out, data
         self.codec = codec.to(fabric.device).train()
         self.windows = windows
         self.step, self.seconds = 0, 0.0
@@ -137,7 +132,7 @@ class Training:
         start, saved = time.monotonic() - self.seconds, time.monotonic()
         share, stop = self.share(), False
         log = Log(self.out, self.step, share, run.log_steps, quiet=not first)
-        with log, _interrupts() as interrupted:
+        with log, interrupts() as interrupted:
             while share < 1.0 and not stop:
                 facts = self._learn(share, log)
                 self.step += 1
@@ -173,8 +168,8 @@ class Training:
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, optim.clip))
         if not math.isfinite(norm):
             raise TrainingError(
-                f"step {self.step}: the gradient is not finite; resume with a lower optim.lr in a "
-                f"new folder, or look into {self.out / 'log.jsonl'}"
+                f"step {self.step}: the gradient is not finite; start again in another folder with "
+                f"a lower optim.lr (now {optim.lr}); {self.out / 'log.jsonl'} tells how it came"
             )
         rate = self.rate(share)
         for group in self.optimizer.param_groups:
@@ -225,10 +220,19 @@ class Training:
             state = self.codec.quantizer.training_state()
             tensors |= {f"codebooks.{name}": t for name, t in state.items()}
         path = self.out / "checkpoint.safetensors"
-        Checkpoint(self.recipe, self.step, self.seconds, tensors).save(path)
+        Checkpoint(self.recipe, self.data, self.step, self.seconds, tensors).save(path)
 
     def load(self, checkpoint: Checkpoint) -> None:
-        """Goes on from a checkpoint."""
+        """Goes on from a checkpoint.
+
+        Raises:
+            ConfigError: if it learned from other recordings.
+        """
+        if checkpoint.data != self.data:
+            raise ConfigError(
+                f"{self.out} learned from other recordings than --data now holds: bring those "
+                "back, or start again in another folder"
+            )
         self.step, self.seconds = checkpoint.step, checkpoint.seconds
         self.codec.load_state_dict(checkpoint.part("model"))
         for i, mean in enumerate(self.average):
@@ -237,171 +241,28 @@ class Training:
         if self.codec.quantizer is not None:
             self.codec.quantizer.load_training_state(checkpoint.part("codebooks"))
 
+    def facts(self) -> dict[str, Any]:
+        """What the model shall say of its training."""
+        return {
+            "steps": self.step,
+            "minutes": round(self.seconds / 60.0, 2),
+            "processes": self.fabric.world_size,
+            "device": str(self.codec.device),
+            "data_hash": self.data,
+        }
+
     @torch.no_grad()
     def finish(self) -> None:
         """Puts the averaged weights in place, rounds them, and measures the signal head's power."""
-        if self.recipe.optim.ema:
-            for mean, parameter in zip(self.average, self.parameters, strict=True):
-                parameter.copy_(mean)
+        for mean, parameter in zip(self.average, self.parameters, strict=True):
+            parameter.copy_(mean)
         self.codec.eval().round_weights()
         if "signal" in self.codec.heads:
             batches = (self.windows.batch(self.step + i) for i in range(_MEASURED))
             correct_power(self.codec, (batch.to(self.codec.device) for batch in batches))
 
 
-def forward(codec: Codec, batch: Batch, *, quantize: bool = True) -> CodecOutput:
-    """The codec's output for a batch."""
-    out: CodecOutput = codec(
-        batch.x,
-        batch.lengths,
-        montage=batch.montages,
-        mask=batch.mask,
-        calibration=batch.calibrations,
-        quantize=quantize,
-        hidden=batch.hidden,
-    )
-    return out
-
-
-def gesture_loss(
-    scores: Tensor, batch: Batch, valid: Tensor, label_smoothing: float = 0.05
-) -> Tensor:
-    """Cross-entropy over each data set's own classes; rare classes of the batch weigh more.
-
-    Args:
-        scores: (B, T, V).
-        batch: Its labels and classes.
-        valid: (B, T) frames to count.
-        label_smoothing: Share of the target that all classes of the data set have alike.
-    """
-    known = batch.classes[:, None]
-    surprise = -torch.log_softmax(scores.masked_fill(~known, -1e4), dim=-1)
-    labels = torch.where(valid, batch.labels, UNLABELLED)
-    labelled, index = labels >= 0, labels.clamp(min=0)
-    counts = torch.bincount(labels[labelled], minlength=scores.shape[-1]).float()
-    weight = counts.clamp(min=1).rsqrt()[index] * labelled
-    own = surprise.gather(-1, index[..., None])[..., 0]
-    mean = (surprise * known).sum(dim=-1) / known.sum(dim=-1).clamp(min=1)
-    loss = (1.0 - label_smoothing) * own + label_smoothing * mean
-    return (loss * weight).sum() / weight.sum().clamp(min=1e-6)  # a batch may have no label
-
-
-@torch.no_grad()
-def correct_power(codec: Codec, batches: Iterable[Batch]) -> None:
-    """Measures what the signal head's logarithms lack of the true power, band by band."""
-    wanted, given = torch.zeros(2, codec.frontend.num_features, device=codec.device)
-    for batch in batches:
-        out = forward(codec, batch)
-        assert out.spectrum is not None
-        target, known = out.spectrum
-        wanted += (torch.pow(10.0, target) * known).sum(dim=(0, 1, 2))
-        given += (torch.pow(10.0, out.heads["signal"]) * known).sum(dim=(0, 1, 2))
-    measured = (wanted > 0) & (given > 0)
-    correction = codec.get_buffer("head.signal.correction")
-    correction.copy_(torch.where(measured, torch.log10(wanted / given), correction))
-
-
-def _launch(run: RunRecipe) -> Any:
-    """Starts the processes; what is built after this may talk to the others."""
-    try:
-        from lightning.fabric import Fabric
-    except ImportError as error:
-        raise ConfigError("training needs lightning: pip install 'emgcodec[train]'") from error
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    fabric = Fabric(
-        accelerator=run.accelerator,
-        devices=run.processes,
-        strategy="ddp" if run.processes > 1 else "auto",
-        precision="bf16-mixed" if run.precision == "bf16" else "32-true",
-    )
-    fabric.launch()
-    return fabric
-
-
-def _build(recipe: ModelRecipe) -> Codec:
-    codec = Codec.from_pretrained(recipe.init) if recipe.init else Codec.from_preset(recipe.preset)
-    changes = dict(recipe.overrides) | ({"name": recipe.name} if recipe.name else {})
-    config = codec.config.replace(**changes)
-    if not isinstance(config.frontend, ElectrodeSetConfig) or not config.heads:
-        raise ConfigError(
-            f"model.preset={recipe.preset!r}: the trainer fits montage-free codecs with heads, "
-            "for example 'student'"
-        )
-    gesture = config.heads.get("gesture")
-    if isinstance(gesture, LabelHeadConfig) and gesture.labels != GESTURES:
-        raise ConfigError(f"head 'gesture' has the labels {gesture.labels}: give {GESTURES}")
-    if config == codec.config:
-        return codec
-    changed = Codec(config)
-    if recipe.init:
-        try:
-            changed.load_state_dict(codec.state_dict())
-        except RuntimeError as error:
-            raise ConfigError(f"model.overrides do not fit the weights of init: {error}") from error
-    return changed
-
-
-def _save(codec: Codec, training: Training, segments: list[Segment]) -> None:
-    recipe = training.recipe
-    facts = {
-        "recipe": recipe.to_dict(),
-        "steps": training.step,
-        "minutes": round(training.seconds / 60.0, 2),
-        "processes": training.fabric.world_size,
-        "device": str(codec.device),
-        "data": _summary(segments),
-        "versions": {name: version(name) for name in ("emgcodec", "torch")},
-    }
-    if recipe.model.init:
-        started = load_config(Path(recipe.model.init)).provenance
-        facts["started_from"] = dict(started)
-    codec.config = codec.config.replace(weights_license=recipe.model.license, provenance=facts)
-    codec.save_pretrained(training.out / "model")
-
-
-def _summary(segments: list[Segment]) -> dict[str, dict[str, Any]]:
-    """People, recordings and signal of each data set."""
-    found: dict[str, dict[str, Any]] = {}
-    for s in segments:
-        entry = found.setdefault(s.dataset, {"people": set(), "recordings": 0, "samples": 0})
-        entry["people"].add(s.subject.partition("/")[2])
-        entry["recordings"] += 1
-        entry["samples"] += s.x.shape[1]
-    return {name: entry | {"people": sorted(entry["people"])} for name, entry in found.items()}
-
-
 def _require_same(recipe: Recipe, other: dict[str, Any], where: Path) -> None:
     if changed := differences(recipe.to_dict(), other):
         listed = ", ".join(changed[:5]) + (" and more" if len(changed) > 5 else "")
         raise ConfigError(f"{where} is of another recipe ({listed} differ): name another folder")
-
-
-@contextmanager
-def _interrupts() -> Iterator[threading.Event]:
-    """Catches SIGINT and SIGTERM once: a step is finished, a second signal is not waited for."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def ask(number: int, frame: object) -> None:
-        asked.set()
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-    for number in before:
-        signal.signal(number, ask)
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _leave_together(fabric: Any) -> None:
-    """Ends the process group; helpers leave at once, for their threads may abort at exit."""
-    fabric.barrier()
-    torch.distributed.destroy_process_group()
-    if not fabric.is_global_zero:
-        os._exit(0)

@@ -34,8 +34,9 @@ from emgcodec.train.recipe import DataRecipe
 
 SIMULATED = "simulated"
 
-_CODE = ("simulate", "signal", "gestures", "recording", "io.corpus", "train.data")
-"""Modules that decide what prepared recordings look like."""
+_PREPARES = ("signal.py", "gestures.py", "recording.py", "io/corpus.py", "train/data.py")
+_SIMULATES = ("simulate/*.py", "gestures.py")
+"""Files that decide what prepared and what simulated recordings look like."""
 
 _FIRST_PERSON = 1000
 _WORN = ((Montage.preset("emg2qwerty"), 2000.0), (Montage.ring(12), 1000.0),
@@ -81,7 +82,7 @@ def sources(recipe: DataRecipe, folder: Path | None) -> list[Source]:
                 "EMGCODEC_DATA, or train on simulated people only"
             )
         chosen = [
-            Source(dataset, subject, _digest(path.read_bytes()), partial(read_all, path))
+            Source(dataset, subject, _file_digest(path), partial(read_all, path))
             for subject, path in _people(dataset, recipe, folder)
         ]
         if not chosen:
@@ -91,6 +92,11 @@ def sources(recipe: DataRecipe, folder: Path | None) -> list[Source]:
             )
         found += chosen
     return found
+
+
+def content(found: Iterable[Source]) -> str:
+    """Hash of all recordings of some people."""
+    return _digest(" ".join(f"{s.dataset}/{s.subject} {s.content}" for s in found).encode())
 
 
 def _people(dataset: str, recipe: DataRecipe, folder: Path) -> list[tuple[str, Path]]:
@@ -123,7 +129,7 @@ def _simulated(number: int) -> Source:
             }
             yield rec
 
-    content = f"{_FIRST_PERSON + number} {montage.digest()} {rate} {_TAKES}"
+    content = f"{_FIRST_PERSON + number} {montage.digest()} {rate} {_TAKES} {_code(_SIMULATES)}"
     return Source(SIMULATED, str(number), content, record)
 
 
@@ -144,7 +150,7 @@ def load_prepared(found: Iterable[Source], codec: Codec, folder: Path) -> list[S
     segments: list[Segment] = []
     progress = tqdm(list(found), desc="preparing", unit="people", disable=not sys.stderr.isatty())
     for source in progress:
-        facts = [source.content, _code(), codec.sample_rate, codec.hop_length]
+        facts = [source.content, _code(_PREPARES), codec.sample_rate, codec.hop_length]
         digest = _digest(json.dumps(facts).encode())
         base = folder / f"{source.dataset}_{source.subject}-{digest}"
         if not base.with_name(f"{base.name}.json").is_file():
@@ -187,7 +193,9 @@ def _entry(segment: Segment, start: int) -> dict[str, Any]:
 
 def _stored(base: Path) -> Iterator[Segment]:
     entries: list[Mapping[str, Any]] = json.loads(base.with_name(f"{base.name}.json").read_text())
-    flat = np.asarray(np.load(base.with_name(f"{base.name}.npy"), mmap_mode="r"))
+    flat = np.asarray(
+        np.load(base.with_name(f"{base.name}.npy"), mmap_mode="c")
+    )  # what is written stays in memory
     for entry in entries:
         shape, start = tuple(entry["shape"]), entry["start"]
         yield Segment(
@@ -202,11 +210,15 @@ def _stored(base: Path) -> Iterator[Segment]:
 
 
 @cache
-def _code() -> str:
+def _code(files: tuple[str, ...]) -> str:
     root = Path(__file__).parents[1]
-    paths = [root / name.replace(".", "/") for name in _CODE]
-    files = [f for p in paths for f in (sorted(p.glob("*.py")) or [p.with_suffix(".py")])]
-    return _digest(b"".join(file.read_bytes() for file in files))
+    paths = [path for pattern in files for path in sorted(root.glob(pattern))]
+    return _digest(b"".join(path.read_bytes() for path in paths))
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digest(data: bytes) -> str:

@@ -152,7 +152,8 @@ class OptimRecipe:
         floor: Share of the rate that the cosine leaves at the end.
         steps: How long; exact. 0 for no limit in steps.
         minutes: How long, in training time summed over resumes. 0 for no limit in time.
-        ema: Memory of the averaged weights, which are the ones that are saved; 0 saves the last.
+        ema: Memory of the averaged weights, which are the ones that are saved: they look back over
+            1 / (1 - ema) steps, but never over more than a ninth of all. 0 saves the last weights.
     """
 
     lr: float = 1e-3

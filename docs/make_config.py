@@ -1,4 +1,4 @@
-"""docs/config.md, made from the dataclasses: python -m emgcodec.train.document > docs/config.md."""
+"""docs/config.md, made from the dataclasses: python docs/make_config.py > docs/config.md."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _RECIPE = {
 _HEAD = (
     "# Configuration",
     "",
-    "Made by `python -m emgcodec.train.document > docs/config.md`; a test keeps it true.",
+    "Made by `python docs/make_config.py > docs/config.md`; a test keeps it true.",
     "",
     "A recipe is a TOML file with the sections below; what it leaves out has its default, what it",
     "does not know is an error. `emgcodec train RECIPE.toml --out DIR` trains;",

@@ -1,0 +1,65 @@
+"""What a codec is trained on, and what is measured when it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from emgcodec.codec import Codec
+from emgcodec.nn.network import CodecOutput
+from emgcodec.train.data import UNLABELLED
+from emgcodec.train.windows import Batch
+
+
+def forward(codec: Codec, batch: Batch, *, quantize: bool = True) -> CodecOutput:
+    """The codec's output for a batch."""
+    out: CodecOutput = codec(
+        batch.x,
+        batch.lengths,
+        montage=batch.montages,
+        mask=batch.mask,
+        calibration=batch.calibrations,
+        quantize=quantize,
+        hidden=batch.hidden,
+    )
+    return out
+
+
+def gesture_loss(
+    scores: Tensor, batch: Batch, valid: Tensor, label_smoothing: float = 0.05
+) -> Tensor:
+    """Cross-entropy over each data set's own classes; rare classes of the batch weigh more.
+
+    Args:
+        scores: (B, T, V).
+        batch: Its labels and classes.
+        valid: (B, T) frames to count.
+        label_smoothing: Share of the target that all classes of the data set have alike.
+    """
+    known = batch.classes[:, None]
+    surprise = -torch.log_softmax(scores.masked_fill(~known, -1e4), dim=-1)
+    labels = torch.where(valid, batch.labels, UNLABELLED)
+    labelled, index = labels >= 0, labels.clamp(min=0)
+    counts = torch.bincount(labels[labelled], minlength=scores.shape[-1]).float()
+    weight = counts.clamp(min=1).rsqrt()[index] * labelled
+    own = surprise.gather(-1, index[..., None])[..., 0]
+    mean = (surprise * known).sum(dim=-1) / known.sum(dim=-1).clamp(min=1)
+    loss = (1.0 - label_smoothing) * own + label_smoothing * mean
+    return (loss * weight).sum() / weight.sum().clamp(min=1e-6)  # a batch may have no label
+
+
+@torch.no_grad()
+def correct_power(codec: Codec, batches: Iterable[Batch]) -> None:
+    """Measures what the signal head's logarithms lack of the true power, band by band."""
+    wanted, given = torch.zeros(2, codec.frontend.num_features, device=codec.device)
+    for batch in batches:
+        out = forward(codec, batch)
+        assert out.spectrum is not None
+        target, known = out.spectrum
+        wanted += (torch.pow(10.0, target) * known).sum(dim=(0, 1, 2))
+        given += (torch.pow(10.0, out.heads["signal"]) * known).sum(dim=(0, 1, 2))
+    measured = (wanted > 0) & (given > 0)
+    correction = codec.get_buffer("head.signal.correction")
+    correction.copy_(torch.where(measured, torch.log10(wanted / given), correction))
