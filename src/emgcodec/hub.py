@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from emgcodec.config import CodecConfig, ConfigError
@@ -72,7 +72,8 @@ def save_model(
         text = json.dumps(config.to_dict(), indent=1, ensure_ascii=False)
         (Path(beside) / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
         (Path(beside) / CARD_FILE).write_text(card, encoding="utf-8")
-        save_file(stored, Path(beside) / WEIGHTS_FILE, {"format": "pt"})
+        # Its own `save_file` hides the file from everybody else.
+        (Path(beside) / WEIGHTS_FILE).write_bytes(save(stored, {"format": "pt"}))
         for name in (WEIGHTS_FILE, CARD_FILE, CONFIG_FILE):
             os.replace(Path(beside) / name, target / name)
 
