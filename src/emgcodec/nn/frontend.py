@@ -163,8 +163,8 @@ class LogSpectrogram(SpectralFrontend):
 
     def power(self, parts: Tensor) -> Tensor:
         """The power of each bin."""
-        real, imaginary = parts.unbind(-1)
-        return torch.addcmul(real.square(), imaginary, imaginary)
+        squares = parts.square()  # before the two are apart: what lies side by side is faster
+        return squares[..., 0] + squares[..., 1]
 
     def forward(
         self,
