@@ -14,7 +14,7 @@ State = dict[str, Tensor]
 
 UPDATE_FRAMES = 8
 
-_ROWS_AT_ONCE = 2048
+_ROWS_AT_ONCE = 4096
 
 
 def in_cache(values: Tensor) -> Iterator[slice]:
