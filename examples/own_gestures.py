@@ -26,7 +26,7 @@ from emgcodec.metrics import balanced_accuracy
 from emgcodec.simulate import Person, gesture_recording
 
 CUED = ("3dc", "flexemg", "myo_readings")  # the hand follows a cue some 0.3 s later
-GESTURES = ("rest", "hand_close", "hand_open", "pinch", "wrist_flexion", "wrist_extension")
+GESTURES = ("hand_close", "hand_open", "pinch_grip", "wrist_flexion", "wrist_extension")
 
 Takes = dict[str, dict[str, list[Recording]]]  # by wearing and take
 
@@ -36,7 +36,7 @@ def simulated(seed: int) -> Takes:
     person = Person.draw(seed)
     return {
         "": {
-            str(take): [gesture_recording(person, "myo", 200.0, gestures=GESTURES[1:], seed=take)]
+            str(take): [gesture_recording(person, "myo", 200.0, gestures=GESTURES, seed=take)]
             for take in range(7)
         }
     }

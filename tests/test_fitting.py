@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
+import statistics
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,3 +100,13 @@ def test_what_cannot_be_fitted_is_named(codec: Codec) -> None:
     with pytest.raises(CodecError, match="\\['x'\\]"):
         codec.fit_head([Recording(take(0).emg, 1000.0, events=[bare])], "mine")
     assert "mine" not in codec.heads
+
+
+def test_readme_states_the_recorded_accuracy() -> None:
+    root = Path(__file__).parents[1]
+    result = json.loads((root / "docs/results/own_gestures.json").read_text())
+    scores = [facts["balanced_accuracy"] for facts in result["people"].values()]
+    readme = " ".join((root / "README.md").read_text().split())
+    mean, low, high = (round(100 * f(scores)) for f in (statistics.mean, min, max))
+    assert f"it reads {mean} % of the frames" in readme
+    assert f"mean over {len(scores)} people of four corpora, {low} to {high} %" in readme
