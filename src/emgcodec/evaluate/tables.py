@@ -144,7 +144,13 @@ def readme_table(results: Results) -> str:
 
 def _short(results: Sequence[Result], corpus: str) -> str:
     found = [Summary.of(pooled(results, "scores", mode, corpus)) for mode in MODES]
-    return " / ".join(f"{100 * s.mean:.0f}" for s in found if s) or "not run"
+    scores = " / ".join(f"{100 * s.mean:.0f}" for s in found if s)
+    if not scores:
+        return "not run"
+    # Other people are easier or harder: a part of the folds is not to be set beside all of them.
+    return (
+        scores if len(results) == NUM_FOLDS else f"{scores} ({len(results)} of {NUM_FOLDS} folds)"
+    )
 
 
 def write_tables(results: Results, page: Path, readme: Path | None) -> None:
