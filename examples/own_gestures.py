@@ -24,8 +24,8 @@ import torch
 from emgcodec import Calibration, Codec, Recording, read_all
 from emgcodec.metrics import balanced_accuracy
 from emgcodec.simulate import Person, gesture_recording
+from emgcodec.train.data import CUED
 
-CUED = ("3dc", "flexemg", "myo_readings")  # the hand follows a cue some 0.3 s later
 GESTURES = ("hand_close", "hand_open", "pinch_grip", "wrist_flexion", "wrist_extension")
 
 Takes = dict[str, dict[str, list[Recording]]]  # by wearing and take

@@ -3,10 +3,9 @@
 ``measure(x, valid, frames, state)`` takes (B, C, T * hop) samples, (B, C, T) validity of each
 electrode in each frame (samples may be anything where it is not) and (B,) frames so far, and gives
 values that the causal norm learns from, their validity (B, T, C) and the next state of the windows.
-``forward(values, valid, positions, frames, state)``
-takes those and (B, C, 4) positions, and gives (B, T, D) features, (B, T) whether any electrode was
-valid, and the next state of all else. Training may hide normalised features, (B, T, F) bool: they
-are then their mean.
+``forward(values, valid, positions, frames, state)`` takes those and (B, C, 4) positions, and gives
+(B, T, D) features, (B, T) whether any electrode was valid, and the next state of all else. Training
+may hide normalised features, (B, T, F) bool: they are then their mean.
 """
 
 from __future__ import annotations
