@@ -492,6 +492,19 @@ def test_training_gives_gradients_to_every_part() -> None:
         assert bad == []
 
 
+def test_what_the_signal_head_should_say_is_known_in_time() -> None:
+    codec = Codec(codec_for("student").config).eval()
+    hop = codec.hop_length
+    x = emg(codec, 100 * hop)
+    louder = x.clone()
+    louder[..., 60 * hop :] *= 30.0
+    target, later = (codec(s, montage=montage_of(codec)).spectrum[0] for s in (x, louder))
+    assert torch.equal(target[:, :60], later[:, :60])
+    assert (later[:, 70:] - target[:, 70:]).mean() > 1.0  # decades: 30 times is almost 3
+    doubled = codec(2 * x, montage=montage_of(codec)).spectrum[0]
+    assert torch.allclose(doubled, target, atol=1e-3)  # relative to the electrode's own usual
+
+
 def test_one_nan_frame_in_training_leaves_everything_finite() -> None:
     codec = Codec(codec_for("student").config).train()
     x = emg(codec, 60 * codec.hop_length, batch=2)

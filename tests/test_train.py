@@ -177,7 +177,8 @@ def test_the_log_is_honest(straight: Path) -> None:
         assert 0 < lines[-1][f"used_{level}"] <= 1
         assert lines[-1][f"dead_{level}"] >= 0
     for line in lines:
-        terms = line["gesture"] + 0.5 * line["reconstruction"] + line["commitment"]
+        spectrum = 0.5 * (line["reconstruction"] + line["level"])
+        terms = line["gesture"] + spectrum + line["commitment"]
         assert line["loss"] == pytest.approx(terms, rel=1e-4)
     # Half a cosine over the training, after a rise over three steps.
     assert lines[0]["lr"] == pytest.approx(1e-3 * 0.5 * (1 + math.cos(math.pi * 2 / 8)), rel=1e-4)

@@ -324,7 +324,7 @@ class TensorCodec(Network):
 
     @inference
     def decode_spectrum(self, codes: Tensor, montage: Montages | str | None = None) -> Tensor:
-        """Log10 power of each electrode and band, relative to the electrode's mean power.
+        """Log10 power of each electrode and band, relative to what is usual for the electrode.
 
         Args:
             codes: (B, K', T).
@@ -353,7 +353,8 @@ class TensorCodec(Network):
             length: Samples to give; all of T * hop_length by default.
 
         Returns:
-            (B, C, N) in units of each electrode's level (`Tokens.scale`), at the codec's rate.
+            (B, C, N) in units of each electrode's usual level, at the codec's rate;
+            `Codec.detokenize` brings it to the recording's own (`Tokens.scale`).
 
         Raises:
             CodecError: if the codec has no signal head, or the length is not that of T frames.

@@ -20,6 +20,8 @@ from emgcodec.codec import Codec
 from emgcodec.config import ElectrodeSetConfig
 from emgcodec.evaluate.codecs import Take
 from emgcodec.metrics import envelope_correlation, log_spectral_distance
+from emgcodec.nn.frontend import ElectrodeSet
+from emgcodec.nn.network import hold_beyond
 
 Array = npt.NDArray[np.float64]
 
@@ -153,11 +155,19 @@ def reconstruction_scores(
 @torch.no_grad()
 def _band_power(codec: Codec, take: Take) -> Array:
     """Power of each band relative to the electrode's mean over the take, (T, C, F)."""
-    signal = take.signal(codec, True)
-    out = codec(signal.pop("x"), **signal)
-    target, known = out.spectrum
-    power: Array = np.power(10.0, target[0].numpy().astype(np.float64)) * known[0].numpy()
-    return power
+    frontend = codec.frontend
+    assert isinstance(frontend, ElectrodeSet)
+    x = take.signal(codec, True)["x"]
+    frames = codec.num_frames(x.shape[-1])
+    x = hold_beyond(x, torch.tensor([x.shape[-1]]), 0, frames * codec.hop_length)
+    usable = x.unflatten(-1, (frames, -1)).isfinite().all(dim=-1)
+    state = frontend.init_state(1, x.shape[1], None, x.device)
+    level, valid, _ = frontend.measure(x, usable, torch.zeros(1, dtype=torch.long), state)
+    known = frontend.audible(level, valid)[0].numpy()
+    power: Array = np.power(10.0, level[0].numpy().astype(np.float64)) * known
+    mean = power.sum(axis=(0, 2)) / np.maximum(known.any(axis=2).sum(axis=0), 1)
+    relative: Array = power / np.maximum(mean, 1e-300)[:, None]
+    return relative
 
 
 @torch.no_grad()

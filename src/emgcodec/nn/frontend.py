@@ -325,6 +325,20 @@ class ElectrodeSet(SpectralFrontend):
         return self.project(torch.cat(pooled, dim=1)) * alive[..., None], alive, following
 
     @torch.no_grad()
+    def audible(self, level: Tensor, valid: Tensor) -> Tensor:
+        """(B, T, C, F) where a band holds signal: bands far below the strongest hold none.
+
+        Args:
+            level: (B, T, C, F) log10 power.
+            valid: (B, T, C) electrodes to look at.
+        """
+        present = valid.float()[..., None]
+        mean = (torch.pow(10.0, level) * present).sum(dim=1, keepdim=True)
+        strongest = mean.amax(dim=-1, keepdim=True) * 10.0**-self.dynamic_range
+        known: Tensor = present * (mean > strongest)
+        return known
+
+    @torch.no_grad()
     def _init_sectors(self) -> None:
         """Each query starts with a sector of the ring; every other one prefers one band."""
         query = torch.arange(self.queries)

@@ -16,7 +16,10 @@ _NOISE_LENGTH = 1 << 15
 
 
 class SignalHead(nn.Module):
-    """Log10 power in each band of each electrode, relative to the electrode's mean power.
+    """Log10 power in each band of each electrode, relative to the electrode's usual power.
+
+    Usual is the sum over the bands of 10 to the running mean of their log10 power, the one that
+    features are normalised by.
 
     A frame's vector and an electrode's position meet in a product of `rank` features, so any
     electrode can be asked for. The mean of a logarithm lies below the logarithm of the mean: what

@@ -35,7 +35,7 @@ class CodecOutput:
         codes: (B, K, T) int64, -1 where there is no frame; K is 0 without a quantizer.
         valid: (B, T) frames with a signal.
         heads: Output of each head: scores (B, T, V), spectrum (B, T, C, F).
-        losses: Terms that need no labels: ``commitment``, ``reconstruction``.
+        losses: Terms that need no labels: ``commitment``, ``reconstruction``, ``level``.
         spectrum: What the signal head should have said, and where that is known, (B, T, C, F).
         stats: Codebook usage.
     """
@@ -274,9 +274,8 @@ class Network(nn.Module):
         for name, head in self.head.items():
             if isinstance(head, SignalHead):
                 heads[name] = head(h, state["positions"])
-                spectrum = target, known = self._spectrum_target(values, genuine, valid)
-                error = (heads[name] - target).square() * known
-                losses["reconstruction"] = error.sum() / known.sum().clamp(min=1)
+                spectrum = self._spectrum_target(values, genuine, valid, measured)
+                losses |= _spectrum_losses(heads[name], *spectrum)
             else:
                 heads[name] = head(h)
         transposed = latents.mT, quantized.mT, codes.mT
@@ -284,27 +283,45 @@ class Network(nn.Module):
 
     @torch.no_grad()
     def _spectrum_target(
-        self, level: Tensor, genuine: Tensor, valid: Tensor
+        self, level: Tensor, genuine: Tensor, valid: Tensor, state: State
     ) -> tuple[Tensor, Tensor]:
-        """Log10 band power relative to the electrode's mean power, and where there is any.
+        """Log10 band power relative to what is usual for the electrode, and where there is any.
+
+        Usual is the running mean that the encoder's features are relative to as well: the mean of
+        a window, part of which is still to come, could not be known from the codes.
 
         Args:
             level: (B, T, C, F) log10 power.
             genuine: (B, T, C) electrodes that were valid.
             valid: (B, T) frames that are no padding.
+            state: Before these frames.
 
         Returns:
             Both (B, T, C, F).
         """
         assert isinstance(self.frontend, ElectrodeSet)
-        present = (genuine & valid[..., None]).float()
-        power = torch.pow(10.0, level) * present[..., None]
-        mean = power.sum(dim=1, keepdim=True) / present.sum(dim=1).clamp(min=1)[:, None, :, None]
-        # Bands far below the strongest hold no signal: a source of low rate has many.
-        strongest = mean.amax(dim=-1, keepdim=True) * 10.0**-self.frontend.dynamic_range
-        known = present[..., None] * (mean > strongest)
-        relative = level - torch.log10(mean.sum(dim=-1, keepdim=True).clamp(min=1e-12))
+        statistics, _ = self.frontend.norm(
+            level, genuine, state["frames"], _part(state, "frontend")
+        )
+        usual = torch.log10(torch.pow(10.0, statistics.mean).sum(dim=-1, keepdim=True))
+        row = statistics.row
+        relative = level - usual.index_select(0, row.flatten()).unflatten(0, row.shape)
+        known = self.frontend.audible(level, genuine & valid[..., None])
         return relative.clamp(min=-6.0), known
+
+
+def _spectrum_losses(given: Tensor, target: Tensor, known: Tensor) -> dict[str, Tensor]:
+    """Squared errors of each band, and of the mean over an electrode's bands.
+
+    The spectrum of one window is noisy, band by band; the level is much less so.
+    """
+    error = (given - target) * known
+    bands = known.sum(dim=-1)
+    level = error.sum(dim=-1) / bands.clamp(min=1)
+    return {
+        "reconstruction": error.square().sum() / bands.sum().clamp(min=1),
+        "level": level.square().sum() / (bands > 0).sum().clamp(min=1),
+    }
 
 
 def keep_freed_memory() -> None:

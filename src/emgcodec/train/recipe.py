@@ -190,6 +190,7 @@ class LossRecipe:
     Attributes:
         gesture: Weight of the cross-entropy of gestures.
         reconstruction: Weight of the squared error of the log spectrum.
+        level: Weight of the squared error of an electrode's log level, the mean over its bands.
         commitment: Weight beside the quantizer's own.
         label_smoothing: Of the cross-entropy.
         quantizer_start: Share of the training before codebooks start; until then latents pass.
@@ -197,6 +198,7 @@ class LossRecipe:
 
     gesture: float = 1.0
     reconstruction: float = 0.5
+    level: float = 0.5
     commitment: float = 1.0
     label_smoothing: float = 0.05
     quantizer_start: float = 0.25
