@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -74,12 +75,44 @@ def test_character_errors_by_hand(
 @given(st.text("abc", max_size=8), st.text("abc", max_size=8))
 def test_character_errors_add_up(a: str, b: str) -> None:
     there, back = character_errors(a, b), character_errors(b, a)
-    edits = [e.substitutions + e.deletions + e.insertions for e in (there, back)]
+    edits = [e.substituted + e.missed + e.spurious for e in (there, back)]
     assert edits[0] == edits[1] <= max(len(a), len(b))
-    assert there.insertions - there.deletions == len(b) - len(a)
+    assert there.spurious - there.missed == len(b) - len(a)
     total = there + character_errors("aaaa", "bbbb")
     assert total.rate == (edits[0] + 4) / (len(a) + 4)
     assert math.isnan(CharacterErrors().rate)
+
+
+@given(st.text("ab", max_size=5), st.text("abc", max_size=5))
+def test_character_errors_are_those_of_the_best_of_all_ways(a: str, b: str) -> None:
+    def ways(i: int, j: int) -> Iterator[tuple[int, int, int]]:  # substituted, spurious, missed
+        if i == j == 0:
+            yield 0, 0, 0
+        if i and j:
+            yield from ((s + (a[i - 1] != b[j - 1]), x, m) for s, x, m in ways(i - 1, j - 1))
+        if j:
+            yield from ((s, x + 1, m) for s, x, m in ways(i, j - 1))
+        if i:
+            yield from ((s, x, m + 1) for s, x, m in ways(i - 1, j))
+
+    best = min(ways(len(a), len(b)), key=lambda way: (sum(way), way[1], way[2]))
+    found = character_errors(a, b)
+    assert (found.substituted, found.spurious, found.missed) == best
+
+
+@given(st.text("abcde ⌫", min_size=1, max_size=60), st.text("abcde ⌫", max_size=60))
+def test_character_error_rate_is_that_of_jiwer(a: str, b: str) -> None:
+    jiwer = pytest.importorskip("jiwer")
+    untouched = jiwer.Compose([jiwer.ReduceToListOfListOfChars()])  # it would strip blanks
+    theirs = jiwer.cer(a, b, reference_transform=untouched, hypothesis_transform=untouched)
+    assert character_errors(a, b).rate == pytest.approx(theirs)
+
+
+def test_character_errors_of_a_whole_session_are_counted() -> None:
+    rng = np.random.default_rng(0)
+    typed = "".join(rng.choice(list("abcdefgh "), 3000))
+    heard = typed[:1000] + "x" + typed[1000:2000] + typed[2010:]
+    assert character_errors(typed, heard) == CharacterErrors(0, 10, 1, 3000)
 
 
 def test_log_spectral_distance_of_a_gain_is_the_gain() -> None:
