@@ -25,6 +25,7 @@ LAYERS = (
     "evidence",
     "gestures",
     "text",
+    "beam",
     "montage",
     "recording",
     "simulate",

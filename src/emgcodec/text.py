@@ -77,6 +77,11 @@ def labels() -> tuple[str, ...]:
     return _LABELS
 
 
+def glyphs() -> tuple[str, ...]:
+    """How text shows each of the 98 keys, in the order of their ids."""
+    return _GLYPHS
+
+
 def normalize_text(text: str) -> str:
     """The form of a text that can be typed, and that `to_text` gives back.
 
@@ -158,7 +163,7 @@ def greedy_ctc(log_probs: npt.ArrayLike, blank: int = BLANK) -> list[Emission]:
             sum to 1 (logits, NaN).
     """
     scores = np.asarray(log_probs, dtype=np.float64)
-    _check_log_probs(scores, blank)
+    check_log_probs(scores, blank)
     best = scores.argmax(axis=1)
     starts = np.flatnonzero(np.diff(best, prepend=-1))
     ends = np.flatnonzero(np.diff(best, append=-1)) + 1
@@ -169,7 +174,8 @@ def greedy_ctc(log_probs: npt.ArrayLike, blank: int = BLANK) -> list[Emission]:
     ]
 
 
-def _check_log_probs(scores: npt.NDArray[Any], blank: int) -> None:
+def check_log_probs(scores: npt.NDArray[Any], blank: int) -> None:
+    """Raises a `TextError` unless these are (T, V) logarithms of probabilities."""
     if scores.ndim != 2:
         raise TextError(f"log_probs has shape {scores.shape}: give (frames, classes)")
     if not 0 <= blank < scores.shape[1]:
