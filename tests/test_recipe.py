@@ -25,7 +25,7 @@ def loaded(text: str, tmp_path: Path, *changes: str) -> Recipe:
 
 
 def test_bundled_recipes_are_whole() -> None:
-    assert list_recipes() == ["smoke", "student", "student-open"]
+    assert list_recipes() == ["emg-codec", "smoke", "student", "student-open"]
     for name in list_recipes():
         recipe = Recipe.load(name)
         assert Recipe.load(f"{name}.toml") == recipe
@@ -35,6 +35,11 @@ def test_bundled_recipes_are_whole() -> None:
     assert set(Recipe.load("student-open").data.weights) == {"myo_readings", "simulated"}
     assert "Apache-2.0" in Recipe.load("student-open").model.license
     assert "cannot grant rights" in Recipe.load("student").model.license
+
+
+def test_fields_of_the_codec_go_by_their_own_names() -> None:
+    recipe = Recipe.load("emg-codec", ["quantizer.levels=4", "encoder.dropout=0.1"])
+    assert recipe.model.overrides == {"quantizer.levels": 4, "encoder.dropout": 0.1}
 
 
 def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:

@@ -447,9 +447,11 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
         train(recipe(tmp_path), tmp_path, resume=True)
 
 
-def test_the_trainer_is_for_montage_free_codecs(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="montage-free"):
+def test_codecs_learn_from_what_their_heads_are_for(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="emg2qwerty alone"):
         train(recipe(tmp_path, "model.preset=tiny", "model.overrides={}"), tmp_path)
+    with pytest.raises(ConfigError, match="gestures"):
+        train(recipe(tmp_path, "data.weights={emg2qwerty = 1.0}"), tmp_path)
 
 
 def test_twins_without_codebooks_or_heads_train_as_well(

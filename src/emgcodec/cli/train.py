@@ -16,10 +16,12 @@ from emgcodec.cli import options
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
-    parser.add_argument("recipe", help="a TOML file, or smoke, student or student-open")
+    parser.add_argument("recipe", help="a TOML file, or emg-codec, smoke, student or student-open")
     parser.add_argument("--out", type=Path, required=True, help="folder for model, log and state")
     parser.add_argument(
-        "--data", type=Path, help="folder of the corpora; default: the variable EMGCODEC_DATA"
+        "--data",
+        type=Path,
+        help="folder of the corpora or sessions; default: the variable EMGCODEC_DATA",
     )
     parser.add_argument(
         "--cache", type=Path, help="folder for prepared recordings; default: ~/.cache/emgcodec"

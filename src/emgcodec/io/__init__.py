@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from emgcodec.io import arrays, corpus, delimited, emg2qwerty
-from emgcodec.io.emg2qwerty import write_session
+from emgcodec.io.emg2qwerty import session_user, write_session
 from emgcodec.io.entry import Entry, Options, naming
 from emgcodec.io.hdf5 import open_hdf5
 from emgcodec.io.sniff import is_recording, sniff
 from emgcodec.montage import Montage
 from emgcodec.recording import Recording, RecordingError
 
-__all__ = ["read", "read_all", "write_session"]
+__all__ = ["read", "read_all", "session_user", "write_session"]
 
 
 def read(

@@ -101,6 +101,16 @@ def entries(path: Path, options: Options) -> list[Entry]:
     ]
 
 
+def session_user(path: Path) -> str:
+    """Who typed in a session, without reading its signal.
+
+    Raises:
+        RecordingError: if the file does not follow the format.
+    """
+    with naming(path), open_hdf5(path) as file:
+        return attribute(find_group(file, "emg2qwerty"), "user", str, "")
+
+
 def _timeseries(file: Any) -> Any:
     dataset = find_dataset(file, _TIMESERIES, kinds="V", ndim=1)
     fields = dataset.dtype.fields or {}

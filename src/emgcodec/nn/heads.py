@@ -13,6 +13,7 @@ from emgcodec.nn.normalize import State
 from emgcodec.nn.positions import NUM_POSITION_FEATURES, position_features
 
 _NOISE_LENGTH = 1 << 15
+_BLANK_BIAS = 3.0
 
 
 class SignalHead(nn.Module):
@@ -53,6 +54,9 @@ class LabelHead(nn.Module):
     def __init__(self, part: LabelHeadConfig, dim: int) -> None:
         super().__init__()
         self.out = nn.Linear(dim, len(part.labels) + (part.kind == "ctc"))
+        if part.kind == "ctc":
+            # Whichever class starts out likeliest fills the time between keys: let it be the blank.
+            nn.init.constant_(self.out.bias[-1:], _BLANK_BIAS)
 
     def forward(self, h: Tensor) -> Tensor:
         """(B, T, D) to (B, T, V)."""

@@ -59,6 +59,8 @@ def augment(
         num_features: F, of the frontend.
     """
     bands = 1 + max(e.band for e in montage.electrodes)
+    if recipe.roll:
+        x = rolled(x, montage, rng.integers(-recipe.roll, recipe.roll + 1, bands).tolist())
     if recipe.shift:
         x = np.matmul(slip(montage, rng.normal(0.0, recipe.shift, bands)), x)
     if recipe.band_jitter and bands > 1:
@@ -92,6 +94,24 @@ def rotated(montage: Montage, degrees: Sequence[float]) -> Montage:
         Electrode(e.band, e.angle + degrees[e.band], e.row) for e in montage.electrodes
     )
     return Montage(montage.name, electrodes, montage.assumed)
+
+
+def rolled(x: FloatArray, montage: Montage, steps: Sequence[int]) -> FloatArray:
+    """(C, N) as if each band had been put on turned by so many electrodes.
+
+    Args:
+        x: (C, N).
+        montage: Its electrodes.
+        steps: For each band, how many electrodes its signals move on towards larger angles.
+    """
+    after, before = _neighbours(montage)
+    source = list(range(len(montage)))
+    for i, electrode in enumerate(montage.electrodes):
+        step = steps[electrode.band]
+        for _ in range(abs(step)):
+            source[i] = before[source[i]] if step > 0 else after[source[i]]
+    found: FloatArray = x[source]
+    return found
 
 
 def slip(montage: Montage, spacings: Sequence[float] | npt.NDArray[np.float64]) -> FloatArray:

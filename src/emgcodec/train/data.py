@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
@@ -17,6 +17,7 @@ from emgcodec.gestures import GESTURES, canonical_gesture
 from emgcodec.montage import Montage
 from emgcodec.recording import Recording
 from emgcodec.signal import Notch, Preparation, num_resampled
+from emgcodec.text import to_ids
 
 UNLABELLED = -100
 CUED = ("3dc", "flexemg", "myo_readings")
@@ -37,6 +38,8 @@ class Segment:
         montage: Its electrodes.
         x: (C, N) float32 at the codec's rate.
         labels: (T,) index into `GESTURES` for each frame, or `UNLABELLED`.
+        keys: (n,) label ids of the keys that were pressed, in the order of time.
+        pressed: (n,) when, in seconds.
     """
 
     dataset: str
@@ -46,6 +49,8 @@ class Segment:
     montage: Montage
     x: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
+    keys: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    pressed: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
 
 def load_segments(recordings: Iterable[Recording], codec: Codec) -> list[Segment]:
@@ -75,6 +80,7 @@ def prepare(rec: Recording, codec: Codec, x: npt.NDArray[np.float32] | None = No
     dataset = str(rec.metadata.get("dataset", "simulated"))
     subject = f"{dataset}/{rec.metadata['subject']}"
     name = str(rec.metadata.get("recording", "0"))
+    keys, pressed = _keys(rec)
     return Segment(
         dataset=dataset,
         subject=subject,
@@ -83,7 +89,21 @@ def prepare(rec: Recording, codec: Codec, x: npt.NDArray[np.float32] | None = No
         montage=rec.montage,
         x=x,
         labels=_frame_labels(rec, codec, codec.num_frames(x.shape[1]), dataset in CUED),
+        keys=keys,
+        pressed=pressed,
     )
+
+
+def _keys(rec: Recording) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Label ids and times of the keys that have a label and were pressed within the recording."""
+    found = [
+        (event.start, int(label))
+        for event in rec.events
+        if event.kind == "key" and 0 <= event.start < rec.duration
+        for label in to_ids([event.label]).ids
+    ]
+    times, ids = zip(*sorted(found), strict=True) if found else ((), ())
+    return np.array(ids, np.int64), np.array(times, np.float64)
 
 
 def _frame_labels(rec: Recording, codec: Codec, frames: int, cued: bool) -> npt.NDArray[np.int64]:
@@ -98,8 +118,11 @@ def _frame_labels(rec: Recording, codec: Codec, frames: int, cued: bool) -> npt.
     return labels
 
 
-def calibrations(segments: Sequence[Segment], codec: Codec) -> dict[str, Calibration]:
-    """For each wearing, a calibration on its first block, unlabelled."""
+def calibrations(
+    segments: Sequence[Segment], codec: Codec, seconds: float | None = None
+) -> dict[str, Calibration]:
+    """For each wearing, a calibration on its first block, unlabelled, or on that long of it."""
+    longest = None if seconds is None else round(seconds * codec.sample_rate)
     first: dict[str, list[Segment]] = defaultdict(list)
     for segment in segments:
         group = first[segment.wearing]
@@ -107,7 +130,8 @@ def calibrations(segments: Sequence[Segment], codec: Codec) -> dict[str, Calibra
             group.append(segment)
     return {
         wearing: codec.calibrate(
-            Recording(s.x, codec.sample_rate, montage=s.montage, unit="adc") for s in group
+            Recording(s.x[:, :longest], codec.sample_rate, montage=s.montage, unit="adc")
+            for s in group
         )
         for wearing, group in tqdm(first.items(), desc="calibrating", unit="wearings")
     }

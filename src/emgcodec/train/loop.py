@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ from emgcodec.config import ConfigError
 from emgcodec.hub import CONFIG_FILE, load_config
 from emgcodec.nn.network import CodecOutput
 from emgcodec.train.checkpoint import Checkpoint, differences, load_optimizer, optimizer_tensors
-from emgcodec.train.data import calibrations
+from emgcodec.train.data import Segment, calibrations
 from emgcodec.train.log import Log
-from emgcodec.train.losses import correct_power, forward, gesture_loss
+from emgcodec.train.losses import correct_power, forward, gesture_loss, text_loss
 from emgcodec.train.prepared import content, default_cache, load_prepared, sources
 from emgcodec.train.processes import interrupts, launch, leave_together
 from emgcodec.train.recipe import Recipe
 from emgcodec.train.result import build_codec, save_model
+from emgcodec.train.sessions import DATASET
+from emgcodec.train.typing import TypingWindows
 from emgcodec.train.windows import Batch, Windows
 
 _MEASURED = 20  # batches to measure the signal head's power on
@@ -74,11 +77,11 @@ def train(
             stale.unlink()
     torch.manual_seed(recipe.run.seed)
     codec = build_codec(recipe.model)
+    _require_fitting(recipe, codec)
     with fabric.rank_zero_first():
         found = sources(recipe.data, data)
         segments = load_prepared(found, codec, cache or default_cache())
-    known = calibrations(segments, codec)
-    windows = Windows(segments, known, codec, recipe.data, recipe.augment, recipe.run.seed)
+    windows = _windows(segments, codec, recipe)
     training = Training(recipe, codec, windows, fabric, out, content(found))
     if checkpoint is not None:
         training.load(checkpoint)
@@ -96,7 +99,13 @@ class Training:
     """A codec on its way: everything that a checkpoint holds, and what to do with it."""
 
     def __init__(
-        self, recipe: Recipe, codec: Codec, windows: Windows, fabric: Any, out: Path, data: str
+        self,
+        recipe: Recipe,
+        codec: Codec,
+        windows: Windows | TypingWindows,
+        fabric: Any,
+        out: Path,
+        data: str,
     ) -> None:
         self.recipe, self.fabric, self.out, self.data = recipe, fabric, out, data
         self.codec = codec.to(fabric.device).train()
@@ -159,10 +168,10 @@ class Training:
             waited = time.monotonic() - began
             with self.fabric.autocast():
                 out = forward(self.codec, batch, quantize=share >= recipe.loss.quantizer_start)
-            terms = self._losses(out, batch)
+            terms, facts = self._losses(out, batch)
             (terms["loss"] / optim.accumulate).backward()
             signal = float(batch.lengths.sum()) / self.codec.sample_rate
-            log.add({**terms, **out.stats}, signal * world, waited)
+            log.add({**terms, **facts, **out.stats}, signal * world, waited)
         if world > 1:
             self._average_gradients()
         norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, optim.clip))
@@ -182,15 +191,18 @@ class Training:
                 mean.lerp_(parameter, 1.0 - memory)
         return {"lr": rate, "gradient_norm": norm}
 
-    def _losses(self, out: CodecOutput, batch: Batch) -> dict[str, Tensor]:
-        """Each term, and their weighted sum as ``loss``."""
+    def _losses(self, out: CodecOutput, batch: Batch) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """Each term, and their weighted sum as ``loss``; and what else the log should tell."""
         loss = self.recipe.loss
         terms = dict(out.losses)
+        facts: dict[str, float] = {}
         if "gesture" in out.heads:
             scores = out.heads["gesture"].float()
             terms["gesture"] = gesture_loss(scores, batch, out.valid, loss.label_smoothing)
+        if batch.keys is not None:
+            terms["text"], facts = text_loss(out.heads["text"], batch.keys)
         total = sum((getattr(loss, name) * term for name, term in terms.items()), torch.zeros(()))
-        return terms | {"loss": total}
+        return terms | {"loss": total}, facts
 
     def _average_gradients(self) -> None:
         gradients = [p.grad for p in self.parameters if p.grad is not None]
@@ -260,6 +272,25 @@ class Training:
         if "signal" in self.codec.heads:
             batches = (self.windows.batch(self.step + i) for i in range(_MEASURED))
             correct_power(self.codec, (batch.to(self.codec.device) for batch in batches))
+
+
+def _require_fitting(recipe: Recipe, codec: Codec) -> None:
+    """Typing is for codecs that read text, and all else for those that do not."""
+    wanted = {name for name, weight in recipe.data.weights.items() if weight > 0}
+    if (wanted == {DATASET}) != ("text" in codec.heads) or (DATASET in wanted and len(wanted) > 1):
+        fit = f"{DATASET} alone" if "text" in codec.heads else "recordings of gestures"
+        raise ConfigError(
+            f"data.weights={dict(recipe.data.weights)}: codec {codec.config.name!r} with the heads "
+            f"{codec.heads} learns from {fit}"
+        )
+
+
+def _windows(segments: Sequence[Segment], codec: Codec, recipe: Recipe) -> Windows | TypingWindows:
+    if "text" in codec.heads:
+        known = calibrations(segments, codec, recipe.typing.calibration)
+        return TypingWindows(segments, known, codec, recipe)
+    known = calibrations(segments, codec)
+    return Windows(segments, known, codec, recipe.data, recipe.augment, recipe.run.seed)
 
 
 def _require_same(recipe: Recipe, other: dict[str, Any], where: Path) -> None:

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from emgcodec.codec import Codec
 from emgcodec.nn.network import CodecOutput
 from emgcodec.train.data import UNLABELLED
-from emgcodec.train.windows import Batch
+from emgcodec.train.windows import Batch, Keys
 
 
 def forward(codec: Codec, batch: Batch, *, quantize: bool = True) -> CodecOutput:
@@ -48,6 +49,43 @@ def gesture_loss(
     mean = (surprise * known).sum(dim=-1) / known.sum(dim=-1).clamp(min=1)
     loss = (1.0 - label_smoothing) * own + label_smoothing * mean
     return (loss * weight).sum() / weight.sum().clamp(min=1e-6)  # a batch may have no label
+
+
+def text_loss(scores: Tensor, keys: Keys) -> tuple[Tensor, dict[str, float]]:
+    """CTC (Graves et al., 2006) per key, over the frames in which keys may come out.
+
+    Args:
+        scores: (B, T, V) of any type; the last class is the blank.
+        keys: What was typed.
+
+    Returns:
+        The loss, and for the log the share of frames whose best class is the blank and how many
+        windows have more keys than frames can tell, which count for nothing.
+    """
+    lengths = keys.stop - keys.first
+    frame = keys.first[:, None] + torch.arange(int(lengths.max()), device=scores.device)
+    frame = frame.clamp(max=scores.shape[1] - 1)
+    chosen = scores.gather(1, frame[..., None].expand(-1, -1, scores.shape[-1]))
+    blank = scores.shape[-1] - 1
+    with torch.autocast(scores.device.type, enabled=False):
+        surprise = F.ctc_loss(
+            torch.log_softmax(chosen.float(), dim=-1).transpose(0, 1),
+            keys.labels,
+            lengths,
+            keys.counts,
+            blank=blank,
+            reduction="none",
+            zero_infinity=True,
+        )
+    told = (surprise > 0) | (keys.counts == 0)
+    loss = surprise.sum() / (keys.counts * told).sum().clamp(min=1)
+    inside = torch.arange(chosen.shape[1], device=scores.device) < lengths[:, None]
+    blanks = (chosen.detach().argmax(dim=-1) == blank) & inside
+    facts = {
+        "blank": float(blanks.sum() / inside.sum().clamp(min=1)),
+        "untold": float((~told).sum()),
+    }
+    return loss, facts
 
 
 @torch.no_grad()

@@ -24,17 +24,18 @@ from emgcodec import evidence
 from emgcodec.codec import Codec
 from emgcodec.config import ConfigError
 from emgcodec.files import written_beside
-from emgcodec.io import read_all
+from emgcodec.io import read_all, session_user
 from emgcodec.montage import Montage
 from emgcodec.recording import Recording
 from emgcodec.signal import num_resampled
 from emgcodec.simulate import Person, gesture_recording
 from emgcodec.train.data import Segment, prepare
 from emgcodec.train.recipe import DataRecipe
+from emgcodec.train.sessions import DATASET, find_splits
 
 SIMULATED = "simulated"
 
-_PREPARES = ("signal.py", "gestures.py", "recording.py", "io/corpus.py", "train/data.py")
+_PREPARES = ("signal.py", "gestures.py", "text.py", "recording.py", "io/*.py", "train/data.py")
 _SIMULATES = ("simulate/*.py", "gestures.py")
 """Files that decide what prepared and what simulated recordings look like."""
 
@@ -66,7 +67,8 @@ def sources(recipe: DataRecipe, folder: Path | None) -> list[Source]:
 
     Args:
         recipe: Which data sets and which people.
-        folder: Of the corpora, ``<dataset>_<subject>.h5``; None where there are none.
+        folder: Of the corpora, ``<dataset>_<subject>.h5``, or of typing sessions; None where there
+            are none.
 
     Raises:
         ConfigError: if a data set has nobody to learn from, or there is no folder.
@@ -81,9 +83,10 @@ def sources(recipe: DataRecipe, folder: Path | None) -> list[Source]:
                 f"data.weights asks for {dataset!r}: name the folder of the corpora with --data or "
                 "EMGCODEC_DATA, or train on simulated people only"
             )
+        people = _sessions if dataset == DATASET else _people
         chosen = [
             Source(dataset, subject, _file_digest(path), partial(read_all, path))
-            for subject, path in _people(dataset, recipe, folder)
+            for subject, path in people(dataset, recipe, folder)
         ]
         if not chosen:
             raise ConfigError(
@@ -112,6 +115,19 @@ def _people(dataset: str, recipe: DataRecipe, folder: Path) -> list[tuple[str, P
         listed = json.loads(splits.read_text("utf-8"))["train"]
         files = {subject: path for subject, path in files.items() if path.name in listed}
     return sorted(files.items())
+
+
+def _sessions(_dataset: str, recipe: DataRecipe, folder: Path) -> list[tuple[str, Path]]:
+    """Typists and files of the sessions that the recipe trains on."""
+    if not recipe.split:
+        names = [split.name for split in find_splits(folder)]
+        raise ConfigError(f"data.split is empty: say which sessions to learn from, one of {names}")
+    found = find_splits(folder, recipe.split)
+    if len(found) > 1:
+        raise ConfigError(f"data.split={recipe.split!r} names {len(found)} splits: name one")
+    split = found[0]
+    paths = split.train if recipe.people == "train" else split.train + split.val + split.test
+    return [(session_user(path), path) for path in paths]
 
 
 def _simulated(number: int) -> Source:
@@ -188,6 +204,8 @@ def _entry(segment: Segment, start: int) -> dict[str, Any]:
         "start": start,
         "shape": segment.x.shape,
         "labels": segment.labels.tolist(),
+        "keys": segment.keys.tolist(),
+        "pressed": segment.pressed.tolist(),
     }
 
 
@@ -206,6 +224,8 @@ def _stored(base: Path) -> Iterator[Segment]:
             Montage.from_dict(entry["montage"]),
             flat[start : start + shape[0] * shape[1]].reshape(shape),
             np.array(entry["labels"], np.int64),
+            np.array(entry["keys"], np.int64),
+            np.array(entry["pressed"], np.float64),
         )
 
 

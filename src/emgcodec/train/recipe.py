@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
-from emgcodec.config import ConfigError, from_plain, require, set_field, to_plain
+from emgcodec.config import CodecConfig, ConfigError, from_plain, require, set_field, to_plain
 
 _FREE = ("model.overrides", "data.weights")  # tables that take any key
+_CODEC = {f.name for f in fields(CodecConfig)}
 
 
 def _require_share(name: str, value: float) -> None:
@@ -52,6 +53,7 @@ class DataRecipe:
             of windows half as long and twice as many.
         batch_size: Windows of one step of one process.
         calibrated: Share of windows that start from the wearing's calibration; others start cold.
+        split: Of typing sessions: the name of a split file, or of a person, in the folder.
     """
 
     weights: Mapping[str, float] = field(default_factory=lambda: {"simulated": 1.0})
@@ -61,6 +63,7 @@ class DataRecipe:
     seconds: float = 6.0
     batch_size: int = 16
     calibrated: float = 0.6
+    split: str = ""
 
     def __post_init__(self) -> None:
         known = [weight for weight in self.weights.values() if weight > 0]
@@ -83,12 +86,47 @@ class DataRecipe:
 
 
 @dataclass(frozen=True)
+class TypingRecipe:
+    """Windows of typing: a core whose keys are to be read, and what the codec hears around it.
+
+    Attributes:
+        seconds: Core.
+        left: Seconds before the core, which warm the codec up; none of their frames is scored.
+        right: Seconds behind the core, in which its last keys may still come out.
+        longer: Share of steps with longer cores and fewer of them, or long sessions do not work.
+        longest: Seconds, at most, of a longer core.
+        calibration: Seconds at a session's start that its calibration is made of.
+    """
+
+    seconds: float = 4.0
+    left: float = 0.9
+    right: float = 0.1
+    longer: float = 0.2
+    longest: float = 16.0
+    calibration: float = 60.0
+
+    def __post_init__(self) -> None:
+        _require_share("typing.longer", self.longer)
+        require(
+            0 < self.seconds <= self.longest,
+            f"typing.seconds={self.seconds}: give more than 0, at most typing.longest="
+            f"{self.longest}",
+        )
+        require(
+            self.left >= 0 and self.right >= 0,
+            f"typing.left={self.left}, typing.right={self.right}: give at least 0",
+        )
+        require(self.calibration > 0, f"typing.calibration={self.calibration}: give seconds")
+
+
+@dataclass(frozen=True)
 class AugmentRecipe:
     """What is done to each window anew; 0 switches a thing off.
 
     Attributes:
         rotation: Degrees (standard deviation) that each band is turned around the limb.
         full_circle: Share of windows whose bands are turned by any angle instead.
+        roll: Electrodes, at most, that the signals of each band move on around their ring.
         shift: Slip of each band, in electrode spacings (standard deviation): its electrodes read
             what lies between them and their neighbours on the ring, and do not know it.
         dropout: Chance that an electrode is missing, in the windows that lose any.
@@ -108,6 +146,7 @@ class AugmentRecipe:
 
     rotation: float = 12.0
     full_circle: float = 0.0
+    roll: int = 0
     shift: float = 0.0
     dropout: float = 0.1
     dropout_share: float = 0.5
@@ -132,7 +171,15 @@ class AugmentRecipe:
                 len(value) == 2 and value[0] <= value[1],
                 f"augment.{name}={value}: give the lowest and the highest decibel",
             )
-        rest = ("rotation", "shift", "gain", "time_masks", "band_masks", "time_mask_seconds")
+        rest = (
+            "rotation",
+            "roll",
+            "shift",
+            "gain",
+            "time_masks",
+            "band_masks",
+            "time_mask_seconds",
+        )
         for name in (*rest, "band_mask_width", "band_jitter", "label_jitter"):
             value = getattr(self, name)
             require(value >= 0, f"augment.{name}={value}: give at least 0")
@@ -189,6 +236,7 @@ class LossRecipe:
 
     Attributes:
         gesture: Weight of the cross-entropy of gestures.
+        text: Weight of the CTC loss of keys, per key.
         reconstruction: Weight of the squared error of the log spectrum.
         level: Weight of the squared error of an electrode's log level, the mean over its bands.
         commitment: Weight beside the quantizer's own.
@@ -197,6 +245,7 @@ class LossRecipe:
     """
 
     gesture: float = 1.0
+    text: float = 1.0
     reconstruction: float = 0.5
     level: float = 0.5
     commitment: float = 1.0
@@ -243,6 +292,7 @@ class Recipe:
     Attributes:
         model: Which codec.
         data: Which people, which windows.
+        typing: Windows of those who type.
         augment: What is done to them.
         optim: How it learns, and how long.
         loss: What it learns.
@@ -251,6 +301,7 @@ class Recipe:
 
     model: ModelRecipe
     data: DataRecipe
+    typing: TypingRecipe
     augment: AugmentRecipe
     optim: OptimRecipe
     loss: LossRecipe
@@ -269,6 +320,7 @@ class Recipe:
         Args:
             name: Path of a TOML file, or the name of a bundled recipe.
             changes: ``key=value`` each: a dotted name and a TOML value; a text needs no quotes.
+                Fields of the codec's config go by their own names, ``quantizer.levels=4``.
 
         Raises:
             ConfigError: if there is none, it is no TOML, or has fields or values that cannot be.
@@ -283,7 +335,10 @@ class Recipe:
         for change in changes:
             key, equals, value = change.partition("=")
             require(bool(equals), f"--set {change}: give key=value, for example optim.lr=5e-4")
-            set_field(data, key.strip(), _value(value.strip()), _FREE)
+            key = key.strip()
+            if key.partition(".")[0] in _CODEC:
+                key = f"model.overrides.{key}"
+            set_field(data, key, _value(value.strip()), _FREE)
         return cls.from_dict(data)
 
     @classmethod

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from emgcodec.codec import Codec
-from emgcodec.config import ConfigError, ElectrodeSetConfig, LabelHeadConfig
+from emgcodec.config import ConfigError, LabelHeadConfig
 from emgcodec.gestures import GESTURES
 from emgcodec.presets import preset
+from emgcodec.text import labels as key_labels
 from emgcodec.train.data import Segment
 from emgcodec.train.recipe import ModelRecipe, Recipe
 
@@ -25,11 +26,15 @@ def build_codec(recipe: ModelRecipe) -> Codec:
     start = Codec.from_pretrained(recipe.init) if recipe.init else None
     name = {"name": recipe.name} if recipe.name else {}
     config = (start.config if start else preset(recipe.preset)).replace(**recipe.overrides, **name)
-    if not isinstance(config.frontend, ElectrodeSetConfig) or not config.heads:
+    heads = set(config.heads)
+    if not heads or ("text" in heads and heads != {"text"}):
         raise ConfigError(
-            f"model.preset={recipe.preset!r}: the trainer fits montage-free codecs with heads, "
-            "for example 'student'"
+            f"heads {sorted(heads)} of {recipe.preset!r}: the trainer fits 'text' alone, or "
+            "'gesture' and 'signal'"
         )
+    text = config.heads.get("text")
+    if isinstance(text, LabelHeadConfig) and (text.kind, text.labels) != ("ctc", key_labels()):
+        raise ConfigError("head 'text' has other labels than the 98 keys: see emgcodec.text.labels")
     gesture = config.heads.get("gesture")
     if isinstance(gesture, LabelHeadConfig) and gesture.labels != GESTURES:
         raise ConfigError(f"head 'gesture' has the labels {gesture.labels}: give {GESTURES}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -26,11 +26,32 @@ much more than electrodes do that filling up is cheap, and a batch of many data 
 
 
 @dataclass(frozen=True)
+class Keys:
+    """What was typed in each window of a batch.
+
+    Attributes:
+        labels: (n,) of all windows, one after the other.
+        counts: (B,) how many are of each window.
+        first: (B,) the first frame in which they may come out.
+        stop: (B,) the frame after the last one.
+    """
+
+    labels: Tensor
+    counts: Tensor
+    first: Tensor
+    stop: Tensor
+
+    def to(self, device: torch.device) -> Keys:
+        """The same, with its tensors there."""
+        return Keys(*(getattr(self, f.name).to(device) for f in fields(self)))
+
+
+@dataclass(frozen=True)
 class Batch:
     """Windows: what `Codec.forward` takes, and (B, T) frame labels.
 
     `classes` is a (B, V) mask of the gestures that each item's data set has; `hidden` (B, T, F),
-    or None, the features to hide.
+    or None, the features to hide; `keys`, or None, what was typed.
     """
 
     x: Tensor
@@ -41,6 +62,7 @@ class Batch:
     labels: Tensor
     classes: Tensor
     hidden: Tensor | None = None
+    keys: Keys | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same, with its tensors there."""
@@ -51,6 +73,7 @@ class Batch:
             labels=self.labels.to(device),
             classes=self.classes.to(device),
             hidden=None if self.hidden is None else self.hidden.to(device),
+            keys=None if self.keys is None else self.keys.to(device),
         )
 
 
