@@ -19,7 +19,7 @@ from training import SMALL, small_codec
 
 from emgcodec import Codec, Recording
 from emgcodec.cli import build_parser, main
-from emgcodec.evaluate import rows
+from emgcodec.evaluate import provenance, rows
 from emgcodec.evaluate.codecs import (
     codebook_use,
     gesture_scores,
@@ -386,7 +386,7 @@ def test_a_row_that_needs_a_model_trains_it_first(
         return SimpleNamespace(returncode=0)
 
     monkeypatch.setattr(rows.subprocess, "run", train)
-    monkeypatch.setattr(rows, "_commit", lambda: "abc")
+    monkeypatch.setattr(provenance, "_commit", lambda: "abc")
     argv = ["--data", world, "--results", tmp_path, "--runs", tmp_path / "runs", "--fold", "1"]
     argv += ["--set", "optim.minutes=3"]
     assert evaluate("run", "--row", "student", "--row", "twin", *argv) == 0

@@ -6,6 +6,7 @@ Example:
   emgcodec evaluate model runs/mine/model --fold 0 --corpus 3dc --data corpora/
   emgcodec evaluate table
   emgcodec evaluate card weights/student
+  emgcodec evaluate --benchmark emg2qwerty --data sessions/ --models runs/personal
 """
 
 from __future__ import annotations
@@ -23,7 +24,14 @@ EVIDENCE = Path("docs/results/evidence")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    typing = parser.add_argument_group("benchmark", "instead of a verb")
+    typing.add_argument("--benchmark", metavar="NAME", help="emg2qwerty: typing, by whole sessions")
+    typing.add_argument("--models", type=Path, help="one model, or a folder for each person's")
+    typing.add_argument("--users", default="*", metavar="PATTERN", help="of people or split files")
+    typing.add_argument("--kenlm", type=Path, help="letter model for the beam search")
+    for name, text in (("data", "folder of the sessions"), ("json", "write the result here")):
+        typing.add_argument(f"--{name}", type=Path, dest=f"benchmark_{name}", help=text)
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB")
     run = verbs.add_parser("run", help="rows of the table, fold by fold; skips what is there")
     run.add_argument("--row", action="append", metavar="NAME", help="only this row (repeatable)")
     run.add_argument("--fold", action="append", type=int, help="only this fold (repeatable)")
@@ -55,7 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Does what the verb says."""
+    """Does what the verb says, or runs a benchmark."""
+    if args.benchmark is not None:
+        return _benchmark(args)
+    if args.verb is None:
+        raise ValueError("name a verb (run, model, table or card) or a --benchmark: see --help")
     action: dict[str, Any] = {"run": _run, "model": _model, "table": _table, "card": _card}
     status: int = action[args.verb](args)
     return status
@@ -96,6 +108,33 @@ def _model(args: argparse.Namespace) -> int:
     if args.json:
         options.write_json(args.json, result)
     _show(result)
+    return 0
+
+
+def _benchmark(args: argparse.Namespace) -> int:
+    from emgcodec.beam import BeamDecoder, KenLetters
+    from emgcodec.evaluate.benchmark import BENCHMARKS, score_benchmark, table
+    from emgcodec.evaluate.typing import greedy
+
+    if args.benchmark not in BENCHMARKS or args.verb is not None:
+        raise ValueError(f"--benchmark {args.benchmark}: give {' or '.join(BENCHMARKS)}, no verb")
+    if args.models is None or args.benchmark_data is None:
+        raise ValueError("--models and --data are needed: folders of the models and the sessions")
+    language = None if args.kenlm is None else KenLetters(args.kenlm)
+    command = f"emgcodec evaluate --benchmark {args.benchmark} --models {args.models}"
+    command += "" if args.users == "*" else f" --users '{args.users}'"
+    result = score_benchmark(
+        args.benchmark_data,
+        args.models,
+        {"greedy": greedy, "beam": BeamDecoder(language)},
+        pattern=args.users,
+        command=f"{command} --data DIR",
+    )
+    if args.benchmark_json:
+        options.write_json(args.benchmark_json, result)
+    print(*table(result["people"]), sep="\n")
+    if result["not_run"]:
+        print(f"not run: {', '.join(result['not_run'])}")
     return 0
 
 

@@ -3,6 +3,7 @@
 Example:
   emgcodec train smoke --out runs/smoke
   emgcodec train student --out runs/student --data corpora/ --resume --set optim.minutes=40
+  emgcodec train emg-codec --out runs/personal --data sessions/ --each-user 'user*' --resume
 """
 
 from __future__ import annotations
@@ -10,8 +11,12 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from emgcodec.cli import options
+
+if TYPE_CHECKING:
+    from emgcodec.train.recipe import Recipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", action="store_true", help="go on where an interrupted training stopped"
     )
     parser.add_argument(
+        "--each-user",
+        metavar="PATTERN",
+        help="of typing sessions: one model for each person or split file whose name matches",
+    )
+    parser.add_argument(
         "--set",
         dest="changes",
         action="append",
@@ -46,10 +56,31 @@ def run(args: argparse.Namespace) -> int:
 
     recipe = Recipe.load(args.recipe, args.changes)
     options.make_folder(args.out)
-    data = args.data or (os.environ.get("EMGCODEC_DATA") or None)
-    model = train(recipe, args.out, data=data and Path(data), cache=args.cache, resume=args.resume)
+    named = args.data or (os.environ.get("EMGCODEC_DATA") or None)
+    data = named and Path(named)
+    if args.each_user:
+        return _each_user(args, recipe, data)
+    model = train(recipe, args.out, data=data, cache=args.cache, resume=args.resume)
     if model is None:
-        options.complain("train", f"interrupted; --resume goes on from {args.out}")
-        return 130
+        return _interrupted(args.out)
     print(model)
     return 0
+
+
+def _each_user(args: argparse.Namespace, recipe: Recipe, data: Path | None) -> int:
+    from emgcodec.evaluate.benchmark import table, train_each
+
+    if data is None:
+        raise ValueError("--data is missing: --each-user needs the folder of the sessions")
+    people = train_each(
+        recipe, args.each_user, args.out, data, cache=args.cache, resume=args.resume
+    )
+    if people is None:
+        return _interrupted(args.out)
+    print(*table(people), sep="\n")
+    return 0
+
+
+def _interrupted(out: Path) -> int:
+    options.complain("train", f"interrupted; --resume goes on from {out}")
+    return 130

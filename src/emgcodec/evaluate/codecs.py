@@ -67,15 +67,20 @@ def load_takes(data: Path, corpus: str, people: Iterable[str], codec: Codec) -> 
 
 
 @torch.no_grad()
-def read_gestures(codec: Codec, take: Take, calibrated: bool) -> Array:
-    """Scores (T, V) of the gesture head, from codes or, without a quantizer, from latents."""
-    signal = take.signal(codec, calibrated)
+def head_scores(codec: Codec, head: str, signal: dict[str, Any]) -> Array:
+    """Scores (T, V) of a label head, from codes or, without a quantizer, from latents.
+
+    Args:
+        codec: Whose head it is.
+        head: Its name.
+        signal: Arguments of `Codec.encode`, of one item.
+    """
     if codec.quantizer is not None:
-        scores = codec.predict(codec.encode(**signal), "gesture")
+        scores = codec.predict(codec.encode(**signal), head)
     else:
         latents = codec.encode_latent(**signal).mT
         h, _ = codec.decode_step(latents, codec.init_decode_state(1))
-        scores = codec.head["gesture"](h)
+        scores = codec.head[head](h)
     found: Array = scores[0].numpy()
     return found
 
@@ -95,7 +100,8 @@ def gesture_scores(codec: Codec, takes: Iterable[Take], calibrated: bool) -> Sco
     def answers() -> Iterator[tuple[Track, Labels]]:
         for take in takes:
             if not take.calibrates and (take.segment.labels >= 0).any():
-                best = read_gestures(codec, take, calibrated)[:, classes].argmax(axis=1)
+                scores = head_scores(codec, "gesture", take.signal(codec, calibrated))
+                best = scores[:, classes].argmax(axis=1)
                 yield _track(take, np.zeros((0, 0), np.float32)), classes[best]
 
     return score(answers())

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +26,7 @@ from emgcodec.evaluate.codecs import (
     vectors,
 )
 from emgcodec.evaluate.frames import Array, chance_of, cut, feature_tracks, scored
+from emgcodec.evaluate.provenance import made_by
 from emgcodec.evaluate.reconstruction import Rivals, reconstruction_scores
 from emgcodec.evaluate.rivals import (
     Outcome,
@@ -131,10 +131,8 @@ def facts(name: str, fold: int, data: Path, command: str) -> dict[str, Any]:
     return {
         "row": name,
         "fold": fold,
-        "command": command,
-        "commit": _commit(),
+        **made_by(command),
         "data": f"manifest.csv of sha256 {_manifest(data)}",
-        "versions": {p: version(p) for p in ("emgcodec", "torch", "numpy", "scipy")},
         "protocol": PROTOCOL,
         "people": {
             "train": sorted(people(fold, "train")),
@@ -266,14 +264,3 @@ def _manifest(data: Path) -> str:
     """Checksum of the table of files, which has theirs; empty where there is none."""
     path = data / "manifest.csv"
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-
-
-def _commit() -> str:
-    """The commit of the code, marked where it was changed since; empty outside a repository."""
-    argv = ["git", "describe", "--always", "--abbrev=12", "--dirty", "--exclude=*"]
-    here = Path(__file__).parent
-    try:
-        done = subprocess.run(argv, cwd=here, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return ""
-    return done.stdout.strip()

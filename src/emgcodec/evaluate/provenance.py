@@ -1,0 +1,28 @@
+"""What made a result: command, commit and versions."""
+
+from __future__ import annotations
+
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+
+def made_by(command: str) -> dict[str, Any]:
+    """What a result file says of how it was made."""
+    return {
+        "command": command,
+        "commit": _commit(),
+        "versions": {p: version(p) for p in ("emgcodec", "torch", "numpy", "scipy")},
+    }
+
+
+def _commit() -> str:
+    """The commit of the code, marked where it was changed since; empty outside a repository."""
+    argv = ["git", "describe", "--always", "--abbrev=12", "--dirty", "--exclude=*"]
+    here = Path(__file__).parent
+    try:
+        done = subprocess.run(argv, cwd=here, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip()

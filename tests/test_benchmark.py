@@ -1,0 +1,144 @@
+"""The emg2qwerty protocol: personal models, whole sessions, and what is not there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typing_sessions import write_sessions
+
+from emgcodec import Codec
+from emgcodec.cli import main
+from emgcodec.evaluate.typing import greedy, plain, score_split, session_errors, summary
+from emgcodec.io import read
+from emgcodec.metrics import CharacterErrors
+from emgcodec.text import to_ids
+from emgcodec.train.sessions import Split, find_splits
+
+SMALL = {"hop_length": 64, "frontend.window": 128, "frontend.mlp_dim": 32,
+         "encoder.channels": 8, "encoder.blocks": 2, "encoder.kernel": 8,
+         "quantizer.size": 16}  # fmt: skip
+SETTINGS = [
+    *(part for name, value in SMALL.items() for part in ("--set", f"{name}={value}")),
+    *("--set", "optim.steps=2", "--set", "data.batch_size=2", "--set", "typing.longer=0"),
+]
+
+
+@pytest.fixture(scope="module")
+def sessions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sessions")
+    return write_sessions(folder, {"user0": 5, "user1": 6, "carl": 5}, seconds=6.0)
+
+
+def untrained(**overrides: object) -> Codec:
+    torch.manual_seed(0)
+    return Codec.from_preset("emg-codec", **SMALL | overrides).eval()
+
+
+def test_errors_are_those_between_keys_and_what_was_read(sessions: Path) -> None:
+    path = sessions / "user0-00.hdf5"
+    typed = to_ids([e.label for e in read(path).events if e.kind == "key"]).ids.tolist()
+    readers = {"all": lambda _: typed, "none": lambda _: [], "more": lambda _: [*typed, 3]}
+    found = session_errors(untrained(), path, readers)
+    assert found["all"] == CharacterErrors(length=len(typed))
+    assert found["none"] == CharacterErrors(missed=len(typed), length=len(typed))
+    assert found["more"] == CharacterErrors(spurious=1, length=len(typed))
+
+
+@pytest.mark.parametrize("kind", ["rvq", "none"])
+def test_whole_sessions_are_read_as_their_parts_are(sessions: Path, kind: str) -> None:
+    codec = untrained(**{"quantizer.kind": kind})
+    path = sessions / "user0-00.hdf5"
+    emissions: list[np.ndarray] = []
+
+    def keep(log_probs: np.ndarray) -> list[int]:
+        emissions.append(log_probs)
+        return greedy(log_probs)
+
+    session_errors(codec, path, {"greedy": keep})
+    (whole,) = emissions
+    assert len(whole) == codec.num_frames(12_000)
+    assert np.allclose(np.exp(whole).sum(axis=1), 1.0)
+    # A window that carries its state on gives the same emissions.
+    rec = read(path)
+    x = torch.from_numpy(np.concatenate(list(rec.blocks()), axis=1))[None]
+    x = x - x[0, :, ::16].median(dim=1).values[None, :, None]
+    state, further = codec.init_state(1, rec.montage), codec.init_decode_state(1)
+    parts = []
+    with torch.no_grad():
+        for piece in x[..., : 64 * 180].split(64 * 45, dim=-1):
+            latents, _, state = codec.latent_step(piece, state)
+            if codec.quantizer is not None:
+                valid = torch.ones(latents.shape[:2], dtype=torch.bool)
+                latents = codec.quantizer.decode(codec.quantizer.encode(latents, valid))
+            h, further = codec.decode_step(latents, further)
+            parts.append(torch.log_softmax(codec.head["text"](h).double(), dim=-1)[0])
+    assert np.allclose(whole[:180], torch.cat(parts).numpy(), atol=1e-3)
+
+
+def test_scores_are_summed_over_sessions_and_then_over_people(sessions: Path) -> None:
+    split = find_splits(sessions, "user1")[0]
+    codec = untrained()
+    scores = score_split(codec, split, {"greedy": greedy})
+    each = [session_errors(codec, p, {"greedy": greedy})["greedy"] for p in split.test]
+    assert scores["test"]["greedy"] == each[0] + each[1]
+    told = plain(scores)
+    assert told["test"]["greedy"]["cer"] == (each[0] + each[1]).rate
+    people = {
+        "a": {"test": {"greedy": {"cer": 0.1}}},
+        "b": {"test": {"greedy": {"cer": 0.3}}},
+    }
+    assert list(summary(people)) == [
+        ("test", "greedy", pytest.approx(0.2), pytest.approx(0.2 / np.sqrt(2)))
+    ]
+
+
+def test_one_model_each_in_two_commands(
+    sessions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "personal"
+    argv = ["train", "emg-codec", "--data", str(sessions), "--each-user", "user*", "--out"]
+    argv += [str(out), "--cache", str(tmp_path / "cache"), *SETTINGS]
+    assert main(argv) == 0
+    shown = capsys.readouterr().out
+    assert "user0" in shown
+    assert "carl" not in shown
+    assert "test, greedy" in shown
+    people = Codec.from_pretrained(out / "user1" / "model").config.provenance["data"]["emg2qwerty"]
+    assert (people["people"], people["recordings"]) == (["user1"], 2)
+    before = (out / "user0" / "scores.json").stat().st_mtime_ns
+    assert main(argv) == 0  # nothing is done twice
+    assert (out / "user0" / "scores.json").stat().st_mtime_ns == before
+    capsys.readouterr()
+
+    result = tmp_path / "result.json"
+    argv = ["evaluate", "--benchmark", "emg2qwerty", "--data", str(sessions), "--models", str(out)]
+    assert main([*argv, "--json", str(result)]) == 0
+    shown = capsys.readouterr().out
+    assert "not run: carl" in shown
+    told = json.loads(result.read_text())
+    assert set(told["people"]) == {"user0", "user1"}
+    personal = json.loads((out / "user0" / "scores.json").read_text())
+    assert told["people"]["user0"]["test"]["greedy"] == personal["test"]["greedy"]
+    assert set(told["people"]["user0"]["val"]) == {"greedy", "beam"}
+    assert {"command", "commit", "versions", "protocol"} <= told.keys()
+
+
+def test_what_is_missing_is_named(
+    sessions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    benchmark = ["evaluate", "--benchmark", "emg2qwerty"]
+    cases = [
+        ([*benchmark, "--data", str(sessions), "--models", str(tmp_path)], "no model"),
+        ([*benchmark, "--models", str(tmp_path)], "--data"),
+        (["evaluate", "--benchmark", "typing"], "emg2qwerty"),
+        (["evaluate"], "verb"),
+    ]
+    for argv, words in cases:
+        assert main(argv) != 0
+        assert words in capsys.readouterr().err
+    with pytest.raises(AttributeError):
+        score_split(untrained(), Split("x", (), (), ()), {}, parts=("nobody",))
