@@ -25,7 +25,9 @@ def loaded(text: str, tmp_path: Path, *changes: str) -> Recipe:
 
 
 def test_bundled_recipes_are_whole() -> None:
-    assert list_recipes() == ["emg-codec", "smoke", "student", "student-open"]
+    assert list_recipes() == [
+        "emg-codec", "large", "small", "smoke", "student", "student-open", "tiny",
+    ]  # fmt: skip
     for name in list_recipes():
         recipe = Recipe.load(name)
         assert Recipe.load(f"{name}.toml") == recipe
