@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
-    parser.add_argument("recipe", help="a TOML file, or a bundled one: student, smoke, emg-codec, tiny, ...")
+    parser.add_argument("recipe", help="a TOML file, or a bundled one such as student or emg-codec")
     parser.add_argument("--out", type=Path, required=True, help="folder for model, log and state")
     parser.add_argument(
         "--data",
