@@ -33,6 +33,7 @@ class CodecOutput:
         latents: (B, D, T) before the quantizer.
         quantized: (B, D, T) behind it; the latents themselves where there is none.
         codes: (B, K, T) int64, -1 where there is no frame; K is 0 without a quantizer.
+        decoded: (B, D, T) what the heads read.
         valid: (B, T) frames with a signal.
         heads: Output of each head: scores (B, T, V), spectrum (B, T, C, F).
         losses: Terms that need no labels: ``commitment``, ``reconstruction``, ``level``.
@@ -43,6 +44,7 @@ class CodecOutput:
     latents: Tensor
     quantized: Tensor
     codes: Tensor
+    decoded: Tensor
     valid: Tensor
     heads: dict[str, Tensor]
     losses: dict[str, Tensor]
@@ -278,7 +280,7 @@ class Network(nn.Module):
                 losses |= _spectrum_losses(heads[name], *spectrum)
             else:
                 heads[name] = head(h)
-        transposed = latents.mT, quantized.mT, codes.mT
+        transposed = latents.mT, quantized.mT, codes.mT, h.mT
         return CodecOutput(*transposed, valid, heads, losses, spectrum, stats)
 
     @torch.no_grad()

@@ -18,6 +18,7 @@ from emgcodec.hub import CONFIG_FILE, load_config
 from emgcodec.nn.network import CodecOutput
 from emgcodec.train.checkpoint import Checkpoint, differences, load_optimizer, optimizer_tensors
 from emgcodec.train.data import Segment, calibrations
+from emgcodec.train.distill import build_distiller
 from emgcodec.train.log import Log
 from emgcodec.train.losses import correct_power, forward, gesture_loss, text_loss
 from emgcodec.train.prepared import content, default_cache, load_prepared, sources
@@ -111,7 +112,10 @@ class Training:
         self.codec = codec.to(fabric.device).train()
         self.windows = windows
         self.step, self.seconds = 0, 0.0
+        self.distiller = build_distiller(recipe, self.codec)
         self.parameters = list(codec.parameters())
+        if self.distiller is not None:
+            self.parameters += self.distiller.parameters()
         self.average = [p.detach().clone() for p in self.parameters]
         optim = recipe.optim
         self.optimizer = torch.optim.AdamW(
@@ -168,7 +172,8 @@ class Training:
             waited = time.monotonic() - began
             with self.fabric.autocast():
                 out = forward(self.codec, batch, quantize=share >= recipe.loss.quantizer_start)
-            terms, facts = self._losses(out, batch)
+                taught = {} if self.distiller is None else self.distiller(batch, out)
+            terms, facts = self._losses(out, batch, taught)
             (terms["loss"] / optim.accumulate).backward()
             signal = float(batch.lengths.sum()) / self.codec.sample_rate
             log.add({**terms, **facts, **out.stats}, signal * world, waited)
@@ -191,10 +196,12 @@ class Training:
                 mean.lerp_(parameter, 1.0 - memory)
         return {"lr": rate, "gradient_norm": norm}
 
-    def _losses(self, out: CodecOutput, batch: Batch) -> tuple[dict[str, Tensor], dict[str, float]]:
+    def _losses(
+        self, out: CodecOutput, batch: Batch, taught: dict[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, float]]:
         """Each term, and their weighted sum as ``loss``; and what else the log should tell."""
         loss = self.recipe.loss
-        terms = dict(out.losses)
+        terms = out.losses | taught
         facts: dict[str, float] = {}
         if "gesture" in out.heads:
             scores = out.heads["gesture"].float()
@@ -231,6 +238,9 @@ class Training:
         if self.codec.quantizer is not None:
             state = self.codec.quantizer.training_state()
             tensors |= {f"codebooks.{name}": t for name, t in state.items()}
+        if self.distiller is not None:
+            state = self.distiller.state_dict()
+            tensors |= {f"distiller.{name}": t for name, t in state.items()}
         path = self.out / "checkpoint.safetensors"
         Checkpoint(self.recipe, self.data, self.step, self.seconds, tensors).save(path)
 
@@ -252,6 +262,8 @@ class Training:
         load_optimizer(self.optimizer, checkpoint.part("optimizer"))
         if self.codec.quantizer is not None:
             self.codec.quantizer.load_training_state(checkpoint.part("codebooks"))
+        if self.distiller is not None:
+            self.distiller.load_state_dict(checkpoint.part("distiller"))
 
     def facts(self) -> dict[str, Any]:
         """What the model shall say of its training."""

@@ -240,6 +240,8 @@ class LossRecipe:
         reconstruction: Weight of the squared error of the log spectrum.
         level: Weight of the squared error of an electrode's log level, the mean over its bands.
         commitment: Weight beside the quantizer's own.
+        scores: Weight of the divergence from a teacher's scores, frame by frame.
+        features: Weight of the squared distance, behind a linear map, from what its heads read.
         label_smoothing: Of the cross-entropy.
         quantizer_start: Share of the training before codebooks start; until then latents pass.
     """
@@ -249,12 +251,33 @@ class LossRecipe:
     reconstruction: float = 0.5
     level: float = 0.5
     commitment: float = 1.0
+    scores: float = 1.0
+    features: float = 0.0
     label_smoothing: float = 0.05
     quantizer_start: float = 0.25
 
     def __post_init__(self) -> None:
         for name in ("label_smoothing", "quantizer_start"):
             _require_share(f"loss.{name}", getattr(self, name))
+
+
+@dataclass(frozen=True)
+class DistillRecipe:
+    """Who teaches; weights are those of ``loss``.
+
+    Attributes:
+        teacher: A bundled model or a folder, of the same frames and features; empty for none.
+        temperature: That scores of both are divided by before they are compared.
+    """
+
+    teacher: str = ""
+    temperature: float = 2.0
+
+    def __post_init__(self) -> None:
+        require(
+            self.temperature > 0,
+            f"distill.temperature={self.temperature}: give a positive number",
+        )
 
 
 @dataclass(frozen=True)
@@ -296,6 +319,7 @@ class Recipe:
         augment: What is done to them.
         optim: How it learns, and how long.
         loss: What it learns.
+        distill: Whom it learns from.
         run: Where it runs.
     """
 
@@ -305,6 +329,7 @@ class Recipe:
     augment: AugmentRecipe
     optim: OptimRecipe
     loss: LossRecipe
+    distill: DistillRecipe
     run: RunRecipe
 
     def __post_init__(self) -> None:

@@ -64,6 +64,10 @@ class Batch:
     hidden: Tensor | None = None
     keys: Keys | None = None
 
+    def unhidden(self) -> Batch:
+        """The same with all features."""
+        return replace(self, hidden=None)
+
     def to(self, device: torch.device) -> Batch:
         """The same, with its tensors there."""
         return replace(

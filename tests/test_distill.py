@@ -1,0 +1,154 @@
+"""A teacher's scores and features as something to learn."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from typing_sessions import write_sessions
+
+from emgcodec import Codec, ConfigError
+from emgcodec.io import read
+from emgcodec.nn.network import CodecOutput
+from emgcodec.train.data import calibrations, load_segments
+from emgcodec.train.distill import Distiller
+from emgcodec.train.loop import Training, train
+from emgcodec.train.losses import forward
+from emgcodec.train.recipe import DistillRecipe, Recipe
+from emgcodec.train.typing import TypingWindows
+from emgcodec.train.windows import Batch
+
+SHAPE = {"encoder.dim": 32, "encoder.blocks": 2, "encoder.heads": 2, "encoder.conv_groups": 4,
+         "encoder.conv_position": 8, "encoder.window": 32, "encoder.dropout": 0.0,
+         "quantizer.after_block": 2}  # fmt: skip
+CHANGES = [
+    "data.split=ann", "data.batch_size=2", "optim.accumulate=1", "optim.warm_up=2",
+    "typing.seconds=1.0", "typing.left=0.2", "typing.longer=0", "augment.time_masks=0",
+    "run.precision=float32", "run.log_steps=1", *(f"{k}={v}" for k, v in SHAPE.items()),
+]  # fmt: skip
+
+
+def small(dim: int = 32, seed: int = 0, **overrides: object) -> Codec:
+    torch.manual_seed(seed)
+    return Codec.from_preset("tiny", **SHAPE | {"encoder.dim": dim} | overrides)
+
+
+@pytest.fixture(scope="module")
+def sessions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sessions(tmp_path_factory.mktemp("sessions"), {"ann": 5}, seconds=5.0)
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("teacher")
+    small(48, seed=7).save_pretrained(folder)
+    return folder
+
+
+def a_batch(sessions: Path, codec: Codec) -> Batch:
+    recipe = Recipe.load("tiny", CHANGES)
+    segments = load_segments([read(sessions / "ann-00.hdf5")], codec)
+    return TypingWindows(segments, calibrations(segments, codec), codec, recipe).batch(0)
+
+
+def test_a_student_that_is_its_teacher_has_nothing_to_learn(sessions: Path) -> None:
+    codec = small().eval()
+    batch = a_batch(sessions, codec)
+    distiller = Distiller(small().eval(), codec, DistillRecipe("x"), features=False)
+    assert distiller(batch, forward(codec, batch))["scores"].item() == pytest.approx(0, abs=1e-6)
+    other = Distiller(small(seed=1), codec, DistillRecipe("x"), features=False)
+    assert other(batch, forward(codec, batch))["scores"].item() > 1e-3
+
+
+def test_scores_are_compared_frame_by_frame_within_the_core(sessions: Path) -> None:
+    codec, guide = small().eval(), small(48, seed=3).eval()
+    batch = a_batch(sessions, codec)
+    assert batch.keys is not None
+    out = forward(codec, batch)
+    found = Distiller(guide, codec, DistillRecipe("x", 3.0), features=False)(batch, out)
+    wanted = forward(guide, batch)
+    total, frames = 0.0, 0
+    for i in range(len(batch.x)):
+        core = slice(int(batch.keys.first[i]), int(batch.keys.stop[i]))
+        p = torch.softmax(wanted.heads["text"][i, core] / 3.0, dim=-1)
+        q = torch.log_softmax(out.heads["text"][i, core] / 3.0, dim=-1)
+        total += 9.0 * float((p * (p.log() - q)).sum().detach())
+        frames += len(p)
+    assert found["scores"].item() == pytest.approx(total / frames, rel=1e-4)
+
+
+def test_what_is_hidden_from_the_student_the_teacher_hears(sessions: Path) -> None:
+    codec = small().eval()
+    batch = a_batch(sessions, codec)
+    shape = (*batch.labels.shape, codec.frontend.num_features)
+    masked = replace(batch, hidden=torch.rand(shape) < 0.3)
+    distiller = Distiller(small().eval(), codec, DistillRecipe("x"), features=False)
+    assert distiller(masked, forward(codec, batch))["scores"].item() == pytest.approx(0, abs=1e-6)
+    assert distiller(masked, forward(codec, masked))["scores"].item() > 1e-4
+
+
+def test_features_are_compared_behind_a_map_that_learns(sessions: Path) -> None:
+    codec = small()
+    batch = a_batch(sessions, codec)
+    distiller = Distiller(small(48, seed=3), codec, DistillRecipe("x"), features=True)
+    out: CodecOutput = forward(codec, batch)
+    terms = distiller(batch, out)
+    terms["features"].backward()
+    assert distiller.map is not None
+    assert distiller.map.weight.shape == (48, 32)
+    assert distiller.map.weight.grad is not None
+    assert [n for n, _ in distiller.named_parameters()] == ["map.weight", "map.bias"]
+    assert codec.frontend.project.weight.grad is not None
+
+
+def test_a_student_comes_nearer_to_its_teacher(
+    sessions: Path, teacher: Path, tmp_path: Path
+) -> None:
+    recipe = Recipe.load(
+        "distill-large-tiny",
+        [*CHANGES, f"distill.teacher={teacher}", "loss.text=0", "loss.features=0.1",
+         "optim.steps=40", "optim.lr=3e-3", "optim.clip=1.0"],
+    )  # fmt: skip
+    train(recipe, tmp_path, data=sessions, cache=tmp_path / "cache")
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    first, last = lines[0], lines[-1]
+    assert last["scores"] < 0.5 * first["scores"]
+    assert last["features"] < first["features"]
+    for line in lines:
+        terms = line["scores"] + 0.1 * line["features"]
+        assert line["loss"] == pytest.approx(terms, rel=1e-4)
+
+
+def test_a_resumed_distillation_is_the_same(
+    sessions: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def recipe(steps: int) -> Recipe:
+        return Recipe.load(
+            "distill-large-tiny",
+            [*CHANGES, f"distill.teacher={teacher}", "loss.features=0.1", f"optim.steps={steps}",
+             "run.checkpoint_steps=1"],
+        )  # fmt: skip
+
+    cache = tmp_path / "cache"
+    straight = train(recipe(4), tmp_path / "a", data=sessions, cache=cache)
+    original = Training.share
+    with monkeypatch.context() as patch:  # as if it had been killed after two steps
+        patch.setattr(Training, "share", lambda self: 1.0 if self.step == 2 else original(self))
+        patch.setattr(Training, "finish", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(recipe(4), tmp_path / "b", data=sessions, cache=cache)
+    resumed = train(recipe(4), tmp_path / "b", data=sessions, cache=cache, resume=True)
+    a, b = (Codec.from_pretrained(model).codec_id for model in (straight, resumed))
+    assert a == b
+
+
+def test_teachers_that_do_not_fit_are_named(sessions: Path, tmp_path: Path) -> None:
+    slower = small(**{"frontend.strides": [5, 2, 4], "hop_length": 40})
+    with pytest.raises(ConfigError, match="hop_length"):
+        Distiller(slower, small(), DistillRecipe("x"), features=False)
+    deaf = Codec.from_preset("emg-codec", hop_length=20, **{"frontend.window": 60})
+    with pytest.raises(ConfigError, match="features"):
+        Distiller(deaf, small(), DistillRecipe("x"), features=False)
