@@ -13,6 +13,7 @@ import torch
 from typing_sessions import KEYS, write_sessions
 
 from emgcodec import Codec, ConfigError
+from emgcodec.cli import main
 from emgcodec.io import read
 from emgcodec.metrics import CharacterErrors, character_errors
 from emgcodec.text import BLANK, greedy_ctc, to_ids, to_text
@@ -22,6 +23,7 @@ from emgcodec.train.losses import text_loss
 from emgcodec.train.recipe import Recipe
 from emgcodec.train.sessions import find_splits
 from emgcodec.train.typing import TypingWindows
+from emgcodec.train.typists import write_typists
 from emgcodec.train.windows import Keys
 
 SMALL = (
@@ -173,6 +175,28 @@ def test_too_few_sessions_are_named(sessions: Path, tmp_path: Path) -> None:
         (tmp_path / path.name).symlink_to(path)
     with pytest.raises(ConfigError, match=r"bob has 4 sessions"):
         find_splits(tmp_path)
+
+
+def test_simulated_typists_come_with_their_splits(tmp_path: Path) -> None:
+    argv = ["data", "simulate", "--users", "3", "--sessions", "5", "--minutes", "0.05"]
+    assert main([*argv, "--out", str(tmp_path)]) == 0
+    assert len(list(tmp_path.glob("*.hdf5"))) == 15
+    generic, personal = find_splits(tmp_path)
+    assert (generic.name, personal.name) == ("generic", "user0")
+    assert {p.stem[:5] for p in generic.train + generic.val} == {"user1", "user2"}
+    assert (len(generic.train), len(generic.val), len(generic.test)) == (8, 2, 2)
+    assert generic.test == personal.test
+    assert len(personal.train) == 1
+    rec = read(personal.test[0])
+    assert rec.metadata["subject"] == "user0"
+    assert any(e.kind == "key" for e in rec.events)
+    before = personal.test[0].stat().st_mtime_ns
+    assert main([*argv, "--out", str(tmp_path)]) == 0  # what is there stays
+    assert personal.test[0].stat().st_mtime_ns == before
+    with pytest.raises(ValueError, match="test_users=3"):
+        write_typists(tmp_path, 3, 5, 0.1, test_users=3)
+    with pytest.raises(ValueError, match="sessions=4"):
+        write_typists(tmp_path, 3, 4, 0.1)
 
 
 def test_a_toy_task_is_learned_end_to_end(sessions: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ of ``train``, ``val`` and ``test``, a list of ``user`` and ``session``.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -19,7 +19,9 @@ from emgcodec.io import session_user
 DATASET = "emg2qwerty"
 PARTS = ("train", "val", "test")
 
-_HELD = 2  # sessions of a person that select, and that test, where no file says which
+HELD = 2
+"""Sessions of a person that select, and that test, where no file says which."""
+
 _FOLDERS = ("", "splits", "config/user")
 
 
@@ -38,6 +40,30 @@ class Split:
     train: tuple[Path, ...]
     val: tuple[Path, ...]
     test: tuple[Path, ...]
+
+    @classmethod
+    def own(cls, name: str, paths: Sequence[Path]) -> Split:
+        """A person's own: the last two sessions test, the two before them select.
+
+        Raises:
+            ConfigError: if none is left to learn from.
+        """
+        if len(paths) <= 2 * HELD:
+            raise ConfigError(
+                f"{name} has {len(paths)} sessions: {2 * HELD + 1} are needed to learn, select and "
+                "test; or say in a split file which are for what"
+            )
+        train, val, test = paths[: -2 * HELD], paths[-2 * HELD : -HELD], paths[-HELD:]
+        return cls(name, tuple(train), tuple(val), tuple(test))
+
+    def to_yaml(self) -> str:
+        """A split file."""
+        lines = ["dataset:"]
+        for part in PARTS:
+            lines.append(f"  {part}:")
+            for path in getattr(self, part):
+                lines += [f"    - user: {session_user(path)}", f"      session: {path.stem}"]
+        return "\n".join(lines) + "\n"
 
 
 def find_splits(folder: Path, pattern: str = "*") -> list[Split]:
@@ -61,7 +87,9 @@ def find_splits(folder: Path, pattern: str = "*") -> list[Split]:
         people: dict[str, list[Path]] = defaultdict(list)
         for path in sorted(folder.glob("*.hdf5")):
             people[session_user(path)].append(path)
-        chosen = [_own(name, people[name]) for name in sorted(people) if fnmatch(name, pattern)]
+        chosen = [
+            Split.own(name, people[name]) for name in sorted(people) if fnmatch(name, pattern)
+        ]
         known = sorted(people)
     if not chosen:
         raise ConfigError(
@@ -69,16 +97,6 @@ def find_splits(folder: Path, pattern: str = "*") -> list[Split]:
             + (f"choose from {known}" if known else "it holds neither split files nor sessions")
         )
     return chosen
-
-
-def _own(name: str, paths: list[Path]) -> Split:
-    if len(paths) <= 2 * _HELD:
-        raise ConfigError(
-            f"{name} has {len(paths)} sessions: {2 * _HELD + 1} are needed to learn, select and "
-            "test; or say in a split file which are for what"
-        )
-    train, val, test = paths[: -2 * _HELD], paths[-2 * _HELD : -_HELD], paths[-_HELD:]
-    return Split(name, tuple(train), tuple(val), tuple(test))
 
 
 def _read(path: Path, folder: Path) -> Split:
