@@ -128,12 +128,17 @@ def test_one_model_each_in_two_commands(
 
 
 def test_what_is_missing_is_named(
-    sessions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    sessions: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.delenv("EMGCODEC_DATA", raising=False)
     benchmark = ["evaluate", "--benchmark", "emg2qwerty"]
     cases = [
         ([*benchmark, "--data", str(sessions), "--models", str(tmp_path)], "no model"),
         ([*benchmark, "--models", str(tmp_path)], "--data"),
+        ([*benchmark, "--data", str(sessions)], "--models"),
         (["evaluate", "--benchmark", "typing"], "emg2qwerty"),
         (["evaluate"], "verb"),
     ]

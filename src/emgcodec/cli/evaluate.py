@@ -79,7 +79,7 @@ def _run(args: argparse.Namespace) -> int:
     rows, folds = args.row or list(ROWS), range(NUM_FOLDS) if args.fold is None else args.fold
     if unknown := sorted(set(rows) - set(ROWS)) + sorted(set(folds) - set(range(NUM_FOLDS))):
         raise ValueError(f"{unknown} unknown: rows are {list(ROWS)}, folds 0 to {NUM_FOLDS - 1}")
-    data = _data(args)
+    data = _data(args.data)
     options.make_folder(args.results)
     for row in rows:
         for fold in folds:
@@ -102,7 +102,7 @@ def _model(args: argparse.Namespace) -> int:
     command = f"emgcodec evaluate model {args.model} --fold {args.fold} --data $EMGCODEC_DATA"
     command += "".join(f" --corpus {corpus}" for corpus in args.corpus or ())
     codec = Codec.from_pretrained(args.model)
-    data = _data(args)
+    data = _data(args.data)
     result = facts(codec.config.name, args.fold, data, command)
     result |= score_model(codec, args.fold, data, corpora)
     if args.json:
@@ -118,17 +118,18 @@ def _benchmark(args: argparse.Namespace) -> int:
 
     if args.benchmark not in BENCHMARKS or args.verb is not None:
         raise ValueError(f"--benchmark {args.benchmark}: give {' or '.join(BENCHMARKS)}, no verb")
-    if args.models is None or args.benchmark_data is None:
-        raise ValueError("--models and --data are needed: folders of the models and the sessions")
+    if args.models is None:
+        raise ValueError("--models is missing: name a model's folder, or the --out of --each-user")
+    data = _data(args.benchmark_data)
     language = None if args.kenlm is None else KenLetters(args.kenlm)
     command = f"emgcodec evaluate --benchmark {args.benchmark} --models {args.models}"
     command += "" if args.users == "*" else f" --users '{args.users}'"
     result = score_benchmark(
-        args.benchmark_data,
+        data,
         args.models,
         {"greedy": greedy, "beam": BeamDecoder(language)},
         pattern=args.users,
-        command=f"{command} --data DIR",
+        command=f"{command} --data $EMGCODEC_DATA",
     )
     if args.benchmark_json:
         options.write_json(args.benchmark_json, result)
@@ -161,10 +162,10 @@ def _card(args: argparse.Namespace) -> int:
     return 0
 
 
-def _data(args: argparse.Namespace) -> Path:
-    found = args.data or os.environ.get("EMGCODEC_DATA")
+def _data(named: Path | None) -> Path:
+    found = named or os.environ.get("EMGCODEC_DATA")
     if not found:
-        raise ValueError("--data is missing: name the folder of the corpora, or set EMGCODEC_DATA")
+        raise ValueError("--data is missing: name the folder of the data, or set EMGCODEC_DATA")
     return Path(found)
 
 
