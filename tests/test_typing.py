@@ -14,9 +14,9 @@ from typing_sessions import KEYS, write_sessions
 
 from emgcodec import Codec, ConfigError
 from emgcodec.cli import main
+from emgcodec.evaluate.typing import greedy, score_split
 from emgcodec.io import read
-from emgcodec.metrics import CharacterErrors, character_errors
-from emgcodec.text import BLANK, greedy_ctc, to_ids, to_text
+from emgcodec.text import BLANK
 from emgcodec.train.data import calibrations, load_segments
 from emgcodec.train.loop import train
 from emgcodec.train.losses import text_loss
@@ -208,17 +208,12 @@ def test_a_toy_task_is_learned_end_to_end(sessions: Path, tmp_path: Path) -> Non
     model = train(wanted, tmp_path, data=sessions, cache=tmp_path / "cache")
     assert model is not None
     codec = Codec.from_pretrained(model)
-    total = CharacterErrors()
-    for path in find_splits(sessions, "ann")[0].test:
-        rec = read(path)
-        x = torch.from_numpy(np.concatenate(list(rec.blocks()), axis=1))[None]
-        scores = codec.predict(codec.encode(x, montage=rec.montage), "text")[0]
-        heard = [e.label for e in greedy_ctc(torch.log_softmax(scores, dim=-1).numpy())]
-        typed = to_ids([e.label for e in rec.events if e.kind == "key"]).ids
-        total += character_errors(to_text(typed), to_text(heard))
+    split = find_splits(sessions, "ann")[0]
+    total = score_split(codec, split, {"greedy": greedy})["test"]["greedy"]
     assert total.length > 100
     assert total.rate < 0.2
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["text"] < 0.5 * lines[0]["text"]
     assert all(0 <= line["blank"] <= 1 and line["untold"] == 0 for line in lines)
-    assert set(KEYS) <= set(to_text(typed))
+    typed = {e.label for e in read(split.test[-1]).events if e.kind == "key"}
+    assert set(KEYS) <= typed

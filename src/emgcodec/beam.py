@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -131,12 +132,7 @@ class BeamDecoder:
         """
         scores = np.ascontiguousarray(log_probs, dtype=np.float32)
         check_log_probs(scores, BLANK)
-        found, last = [], -1
-        for label in self._path(scores):
-            if label not in (last, BLANK):
-                found.append(label)
-            last = label
-        return found
+        return [label for label, _ in groupby(self._path(scores)) if label != BLANK]
 
     def _path(self, scores: npt.NDArray[np.float32]) -> Iterator[int]:
         """The label of each frame; only a language model's memory grows with their number."""
@@ -161,21 +157,19 @@ def _typist(model: LanguageModel, weight: float, bonus: float) -> Any:
     class Typist(LM):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
-            self.screens: dict[Any, _Screen] = {}
-            self.scores: dict[tuple[Any, int], float] = {}
+            self.known: dict[Any, tuple[float, _Screen]] = {}  # by what was typed so far
 
         def start(self, _nothing: bool) -> Any:
             state = LMState()
-            self.scores = {}
-            self.screens = {state: _Screen(None, model.start(), 0.0)}
+            self.known = {state: (0.0, _Screen(None, model.start(), 0.0))}
             return state
 
         def score(self, state: Any, label: int) -> tuple[Any, float]:
             following = state.child(label)
-            if (state, label) not in self.scores:
-                gained, screen = _press(model, self.screens[state], shown[label], weight, bonus)
-                self.scores[state, label], self.screens[following] = gained, screen
-            return following, self.scores[state, label]
+            if following not in self.known:
+                _, screen = self.known[state]
+                self.known[following] = _press(model, screen, shown[label], weight, bonus)
+            return following, self.known[following][0]
 
         def finish(self, state: Any) -> tuple[Any, float]:
             return state, 0.0
@@ -187,11 +181,10 @@ def _press(
     model: LanguageModel, screen: _Screen, key: str, weight: float, bonus: float
 ) -> tuple[float, _Screen]:
     """What a key adds to the score, and the screen after it."""
-    if key == SHIFT or (key == BACKSPACE and screen.before is None):
-        return 0.0, screen
-    if key == BACKSPACE:
-        assert screen.before is not None
+    if key == BACKSPACE and screen.before is not None:
         return -screen.gained, screen.before
+    if key in (BACKSPACE, SHIFT):
+        return 0.0, screen
     score, state = model.score(screen.state, key)
     gained = weight * score + bonus
     return gained, _Screen(screen, state, gained)

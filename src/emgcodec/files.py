@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -24,3 +25,10 @@ def written_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(beside, target)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Writes a result, whole or not at all."""
+    with written_beside(path) as beside:
+        text = json.dumps(content, indent=1, ensure_ascii=False)
+        beside.write_text(text + "\n", encoding="utf-8")

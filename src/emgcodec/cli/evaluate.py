@@ -12,12 +12,12 @@ Example:
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
 from emgcodec.cli import options
 from emgcodec.evidence import CORPORA, MODES, NUM_FOLDS, cell, load_results
+from emgcodec.files import write_json
 
 EVIDENCE = Path("docs/results/evidence")
 
@@ -79,7 +79,7 @@ def _run(args: argparse.Namespace) -> int:
     rows, folds = args.row or list(ROWS), range(NUM_FOLDS) if args.fold is None else args.fold
     if unknown := sorted(set(rows) - set(ROWS)) + sorted(set(folds) - set(range(NUM_FOLDS))):
         raise ValueError(f"{unknown} unknown: rows are {list(ROWS)}, folds 0 to {NUM_FOLDS - 1}")
-    data = _data(args.data)
+    data = options.needed_data(args.data)
     options.make_folder(args.results)
     for row in rows:
         for fold in folds:
@@ -88,7 +88,7 @@ def _run(args: argparse.Namespace) -> int:
                 print(f"{row}, fold {fold}: there already")
                 continue
             result = run_job(row, fold, data, args.runs, args.changes)
-            options.write_json(path, result)
+            write_json(path, result)
             print(f"{row}, fold {fold}: {path}, {result['seconds']} s", flush=True)
             _show(result)
     return 0
@@ -102,11 +102,11 @@ def _model(args: argparse.Namespace) -> int:
     command = f"emgcodec evaluate model {args.model} --fold {args.fold} --data $EMGCODEC_DATA"
     command += "".join(f" --corpus {corpus}" for corpus in args.corpus or ())
     codec = Codec.from_pretrained(args.model)
-    data = _data(args.data)
+    data = options.needed_data(args.data)
     result = facts(codec.config.name, args.fold, data, command)
     result |= score_model(codec, args.fold, data, corpora)
     if args.json:
-        options.write_json(args.json, result)
+        write_json(args.json, result)
     _show(result)
     return 0
 
@@ -120,7 +120,7 @@ def _benchmark(args: argparse.Namespace) -> int:
         raise ValueError(f"--benchmark {args.benchmark}: give {' or '.join(BENCHMARKS)}, no verb")
     if args.models is None:
         raise ValueError("--models is missing: name a model's folder, or the --out of --each-user")
-    data = _data(args.benchmark_data)
+    data = options.needed_data(args.benchmark_data)
     language = None if args.kenlm is None else KenLetters(args.kenlm)
     command = f"emgcodec evaluate --benchmark {args.benchmark} --models {args.models}"
     command += "" if args.users == "*" else f" --users '{args.users}'"
@@ -132,7 +132,7 @@ def _benchmark(args: argparse.Namespace) -> int:
         command=f"{command} --data $EMGCODEC_DATA",
     )
     if args.benchmark_json:
-        options.write_json(args.benchmark_json, result)
+        write_json(args.benchmark_json, result)
     print(*table(result["people"]), sep="\n")
     if result["not_run"]:
         print(f"not run: {', '.join(result['not_run'])}")
@@ -160,13 +160,6 @@ def _card(args: argparse.Namespace) -> int:
         beside.write_text(text, encoding="utf-8")
     print(path)
     return 0
-
-
-def _data(named: Path | None) -> Path:
-    found = named or os.environ.get("EMGCODEC_DATA")
-    if not found:
-        raise ValueError("--data is missing: name the folder of the data, or set EMGCODEC_DATA")
-    return Path(found)
 
 
 def _show(result: dict[str, Any]) -> None:

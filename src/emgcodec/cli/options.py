@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
+import os
 import sys
 from pathlib import Path
-
-from emgcodec.files import written_beside
 
 
 def add_recording_options(parser: argparse.ArgumentParser) -> None:
@@ -37,11 +35,22 @@ def make_folder(path: Path) -> None:
         raise ValueError(f"--out {path}: a file is in its place; name a folder") from error
 
 
-def write_json(path: Path, content: object) -> None:
-    """Writes a result, whole or not at all."""
-    with written_beside(path) as beside:
-        text = json.dumps(content, indent=1, ensure_ascii=False)
-        beside.write_text(text + "\n", encoding="utf-8")
+def data_folder(named: Path | None) -> Path | None:
+    """What ``--data`` names, or else the variable EMGCODEC_DATA; None without either."""
+    found = named or os.environ.get("EMGCODEC_DATA")
+    return Path(found) if found else None
+
+
+def needed_data(named: Path | None) -> Path:
+    """The same where nothing goes without.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    found = data_folder(named)
+    if found is None:
+        raise ValueError("--data is missing: name the folder of the data, or set EMGCODEC_DATA")
+    return found
 
 
 def new_name(taken: set[str], suffix: str, *parts: str) -> str:

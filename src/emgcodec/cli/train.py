@@ -9,7 +9,6 @@ Example:
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,10 +55,9 @@ def run(args: argparse.Namespace) -> int:
 
     recipe = Recipe.load(args.recipe, args.changes)
     options.make_folder(args.out)
-    named = args.data or (os.environ.get("EMGCODEC_DATA") or None)
-    data = named and Path(named)
     if args.each_user:
-        return _each_user(args, recipe, data)
+        return _each_user(args, recipe)
+    data = options.data_folder(args.data)
     model = train(recipe, args.out, data=data, cache=args.cache, resume=args.resume)
     if model is None:
         return _interrupted(args.out)
@@ -67,11 +65,10 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _each_user(args: argparse.Namespace, recipe: Recipe, data: Path | None) -> int:
+def _each_user(args: argparse.Namespace, recipe: Recipe) -> int:
     from emgcodec.evaluate.benchmark import table, train_each
 
-    if data is None:
-        raise ValueError("--data is missing: --each-user needs the folder of the sessions")
+    data = options.needed_data(args.data)
     people = train_each(
         recipe, args.each_user, args.out, data, cache=args.cache, resume=args.resume
     )

@@ -14,7 +14,7 @@ from emgcodec.codec import Codec
 from emgcodec.config import ConfigError
 from emgcodec.evaluate.provenance import made_by
 from emgcodec.evaluate.typing import PROTOCOL, Reader, greedy, plain, score_split, summary
-from emgcodec.files import written_beside
+from emgcodec.files import write_json
 from emgcodec.hub import CONFIG_FILE
 from emgcodec.train.loop import train
 from emgcodec.train.recipe import Recipe
@@ -60,9 +60,8 @@ def train_each(
             return None
         path = out / split.name / _SCORES
         if not path.is_file():
-            scores = plain(score_split(Codec.from_pretrained(model), split, {"greedy": greedy}))
-            with written_beside(path) as beside:
-                beside.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+            scores = score_split(Codec.from_pretrained(model), split, {"greedy": greedy})
+            write_json(path, plain(scores))
         people[split.name] = json.loads(path.read_text("utf-8"))
     return people
 

@@ -160,9 +160,7 @@ def _band_power(codec: Codec, take: Take) -> Array:
     x = take.signal(codec, True)["x"]
     frames = codec.num_frames(x.shape[-1])
     x = hold_beyond(x, torch.tensor([x.shape[-1]]), 0, frames * codec.hop_length)
-    usable = x.unflatten(-1, (frames, -1)).isfinite().all(dim=-1)
-    state = frontend.init_state(1, x.shape[1], None, x.device)
-    level, valid, _ = frontend.measure(x, usable, torch.zeros(1, dtype=torch.long), state)
+    level, valid, _ = codec.measure_step(x, codec.init_state(1, take.segment.montage))
     known = frontend.audible(level, valid)[0].numpy()
     power: Array = np.power(10.0, level[0].numpy().astype(np.float64)) * known
     mean = power.sum(axis=(0, 2)) / np.maximum(known.any(axis=2).sum(axis=0), 1)

@@ -189,13 +189,16 @@ class Network(nn.Module):
         Returns:
             Latents (B, T, D), which frames had any signal (B, T), and the next state.
         """
-        values, valid, state = self._measure(x, state, mask)
+        values, valid, state = self.measure_step(x, state, mask)
         return self._encode(values, valid, state)
 
-    def _measure(
-        self, x: Tensor, state: State, mask: Tensor | None
+    def measure_step(
+        self, x: Tensor, state: State, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor, State]:
-        """What the frontend measures, where it is valid (B, T, C), and the state after that."""
+        """What the frontend measures, where it is valid (B, T, C), and the state after that.
+
+        The first half of `latent_step`, whose arguments these are: nothing of it is learned.
+        """
         # One pass finds NaN, infinities and what is too large to be squared.
         size = torch.linalg.vector_norm(x.unflatten(-1, (-1, self.config.hop_length)), dim=-1)
         usable = (size <= HUGE) & state["mask"][..., None]
@@ -223,7 +226,7 @@ class Network(nn.Module):
         self, x: Tensor, state: State, mask: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """Sums that a `Calibration` is made of, (B, C, 2 F + 1): frames, features, squares."""
-        values, valid, following = self._measure(x, state, mask)
+        values, valid, following = self.measure_step(x, state, mask)
         first, second = self.frontend.norm.moments(values)
         sums = torch.cat([valid.double()[..., None], first, second], dim=-1).sum(dim=1)
         following["frames"] = state["frames"] + valid.shape[1]
@@ -260,7 +263,7 @@ class Network(nn.Module):
         x = hold_beyond(x, lengths, 0, time * hop)
         state = self.init_state(len(x), montage, calibration, num_electrodes=x.shape[1])
         with torch.autocast(x.device.type, enabled=False):  # what is not learned stays exact
-            values, genuine, measured = self._measure(x, state, mask)
+            values, genuine, measured = self.measure_step(x, state, mask)
         latents, alive, _ = self._encode(values, genuine, measured, hidden)
         count = -(-lengths.to(x.device) // hop)
         valid = alive & (torch.arange(time, device=x.device) < count[:, None])

@@ -54,9 +54,7 @@ class Distiller(nn.Module):
             wanted = forward(self._teacher[0], batch.unhidden())
         counted = out.valid & wanted.valid
         if batch.keys is not None:
-            frame = torch.arange(counted.shape[1], device=counted.device)
-            inside = (frame >= batch.keys.first[:, None]) & (frame < batch.keys.stop[:, None])
-            counted = counted & inside
+            counted = counted & batch.keys.inside(counted.shape[1])
         terms = {"scores": self._divergence(batch, out, wanted, counted)}
         if self.map is not None:
             apart = (self.map(out.decoded.mT) - wanted.decoded.mT).float().square().mean(dim=-1)

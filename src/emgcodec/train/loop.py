@@ -289,8 +289,9 @@ class Training:
 def _require_fitting(recipe: Recipe, codec: Codec) -> None:
     """Typing is for codecs that read text, and all else for those that do not."""
     wanted = {name for name, weight in recipe.data.weights.items() if weight > 0}
-    if (wanted == {DATASET}) != ("text" in codec.heads) or (DATASET in wanted and len(wanted) > 1):
-        fit = f"{DATASET} alone" if "text" in codec.heads else "recordings of gestures"
+    types = "text" in codec.heads
+    if wanted != {DATASET} if types else DATASET in wanted:
+        fit = f"{DATASET} alone" if types else "recordings of gestures"
         raise ConfigError(
             f"data.weights={dict(recipe.data.weights)}: codec {codec.config.name!r} with the heads "
             f"{codec.heads} learns from {fit}"

@@ -79,8 +79,8 @@ def text_loss(scores: Tensor, keys: Keys) -> tuple[Tensor, dict[str, float]]:
         )
     told = (surprise > 0) | (keys.counts == 0)
     loss = surprise.sum() / (keys.counts * told).sum().clamp(min=1)
-    inside = torch.arange(chosen.shape[1], device=scores.device) < lengths[:, None]
-    blanks = (chosen.detach().argmax(dim=-1) == blank) & inside
+    inside = keys.inside(scores.shape[1])
+    blanks = (scores.detach().argmax(dim=-1) == blank) & inside
     facts = {
         "blank": float(blanks.sum() / inside.sum().clamp(min=1)),
         "untold": float((~told).sum()),

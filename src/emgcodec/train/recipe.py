@@ -171,16 +171,10 @@ class AugmentRecipe:
                 len(value) == 2 and value[0] <= value[1],
                 f"augment.{name}={value}: give the lowest and the highest decibel",
             )
-        rest = (
-            "rotation",
-            "roll",
-            "shift",
-            "gain",
-            "time_masks",
-            "band_masks",
-            "time_mask_seconds",
-        )
-        for name in (*rest, "band_mask_width", "band_jitter", "label_jitter"):
+        for name in (
+            "rotation", "roll", "shift", "gain", "time_masks", "time_mask_seconds", "band_masks",
+            "band_mask_width", "band_jitter", "label_jitter",
+        ):  # fmt: skip
             value = getattr(self, name)
             require(value >= 0, f"augment.{name}={value}: give at least 0")
 

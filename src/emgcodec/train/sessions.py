@@ -58,12 +58,14 @@ class Split:
 
     def to_yaml(self) -> str:
         """A split file."""
-        lines = ["dataset:"]
-        for part in PARTS:
-            lines.append(f"  {part}:")
-            for path in getattr(self, part):
-                lines += [f"    - user: {session_user(path)}", f"      session: {path.stem}"]
-        return "\n".join(lines) + "\n"
+        import yaml
+
+        parts = {
+            part: [{"user": session_user(p), "session": p.stem} for p in getattr(self, part)]
+            for part in PARTS
+        }
+        text: str = yaml.safe_dump({"dataset": parts}, sort_keys=False)
+        return text
 
 
 def find_splits(folder: Path, pattern: str = "*") -> list[Split]:

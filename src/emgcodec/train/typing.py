@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,19 +13,17 @@ import torch
 from emgcodec.calibration import Calibration
 from emgcodec.codec import Codec
 from emgcodec.config import ConfigError
-from emgcodec.train.augment import Augmented, augment
-from emgcodec.train.data import Segment, as_calibrated
+from emgcodec.train.data import UNLABELLED, Segment
 from emgcodec.train.recipe import Recipe
-from emgcodec.train.windows import Batch, Keys
+from emgcodec.train.windows import Batch, Keys, Window, collate, heard
+
+_NO_CLASSES = np.zeros(0, np.bool_)
 
 
-@dataclass(frozen=True)
-class _Window:
-    signal: Augmented
-    calibration: Calibration | None
+class _Typed(NamedTuple):
+    window: Window
     keys: npt.NDArray[np.int64]
     first: int
-    frames: int
 
 
 class TypingWindows:
@@ -79,11 +78,16 @@ class TypingWindows:
             seconds = rng.uniform(typing.seconds, typing.longest)
             count = max(1, round(count * typing.seconds / seconds))
         numbers = range(part * count, (part + 1) * count)
-        return self._collate(
-            [self._draw(seconds, np.random.default_rng([seed, step, n])) for n in numbers]
+        typed = [self._draw(seconds, np.random.default_rng([seed, step, n])) for n in numbers]
+        keys = Keys(
+            torch.from_numpy(np.concatenate([t.keys for t in typed])),
+            torch.tensor([len(t.keys) for t in typed]),
+            torch.tensor([t.first for t in typed]),
+            torch.tensor([len(t.window.labels) for t in typed]),
         )
+        return replace(collate([t.window for t in typed], self._codec), keys=keys)
 
-    def _draw(self, seconds: float, rng: np.random.Generator) -> _Window:
+    def _draw(self, seconds: float, rng: np.random.Generator) -> _Typed:
         codec, recipe = self._codec, self._recipe
         rate, hop = codec.sample_rate, codec.hop_length
         s = self._segments[rng.choice(len(self._segments), p=self._chance)]
@@ -92,50 +96,9 @@ class TypingWindows:
         start = max(0, core - round(recipe.typing.left * rate))
         stop = min(s.x.shape[1], core + length + round(recipe.typing.right * rate))
         known = self._calibrations[s.wearing] if rng.random() < recipe.data.calibrated else None
-        signal = augment(
-            np.array(as_calibrated(s.x[:, start:stop], known, codec)),
-            s.montage,
-            recipe.augment,
-            rng,
-            sample_rate=rate,
-            hop_length=hop,
-            num_features=codec.frontend.num_features,
-        )
+        signal = heard(codec, s, slice(start, stop), known, recipe.augment, rng)
+        labels = np.full(codec.num_frames(stop - start), UNLABELLED)
         pressed = s.pressed * rate
         inside = (pressed >= core) & (pressed < core + length)
-        return _Window(
-            signal, known, s.keys[inside], (core - start) // hop, codec.num_frames(stop - start)
-        )
-
-    def _collate(self, windows: Sequence[_Window]) -> Batch:
-        """One batch, filled up to the longest window."""
-        codec = self._codec
-        length = max(w.signal.x.shape[1] for w in windows)
-        shape = len(windows), len(windows[0].signal.x)
-        x = np.zeros((*shape, length), np.float32)
-        frames, features = codec.num_frames(length), codec.frontend.num_features
-        hidden = np.zeros((len(windows), frames, features), bool)
-        for i, w in enumerate(windows):
-            x[i, :, : w.signal.x.shape[1]] = w.signal.x
-            if w.signal.hidden is not None:
-                hidden[i, : w.frames] = w.signal.hidden
-        montages = [w.signal.montage for w in windows]
-        return Batch(
-            x=torch.from_numpy(x),
-            lengths=torch.tensor([w.signal.x.shape[1] for w in windows]),
-            mask=torch.from_numpy(np.stack([w.signal.mask for w in windows])),
-            montages=montages,
-            calibrations=[
-                w.calibration and replace(w.calibration, montage=montage)
-                for w, montage in zip(windows, montages, strict=True)
-            ],
-            labels=torch.full((len(windows), frames), -100),
-            classes=torch.zeros(len(windows), 0, dtype=torch.bool),
-            hidden=torch.from_numpy(hidden) if hidden.any() else None,
-            keys=Keys(
-                torch.from_numpy(np.concatenate([w.keys for w in windows])),
-                torch.tensor([len(w.keys) for w in windows]),
-                torch.tensor([w.first for w in windows]),
-                torch.tensor([w.frames for w in windows]),
-            ),
-        )
+        window = Window(signal, known, labels, _NO_CLASSES)
+        return _Typed(window, s.keys[inside], (core - start) // hop)

@@ -41,6 +41,11 @@ class Keys:
     first: Tensor
     stop: Tensor
 
+    def inside(self, frames: int) -> Tensor:
+        """(B, frames) in which they may come out."""
+        frame = torch.arange(frames, device=self.first.device)
+        return (frame >= self.first[:, None]) & (frame < self.stop[:, None])
+
     def to(self, device: torch.device) -> Keys:
         """The same, with its tensors there."""
         return Keys(*(getattr(self, f.name).to(device) for f in fields(self)))
@@ -79,6 +84,23 @@ class Batch:
             hidden=None if self.hidden is None else self.hidden.to(device),
             keys=None if self.keys is None else self.keys.to(device),
         )
+
+
+@dataclass(frozen=True)
+class Window:
+    """One item of a batch.
+
+    Attributes:
+        signal: What the codec hears.
+        calibration: What it starts from; None for a cold start.
+        labels: (T,) index into `GESTURES` for each frame, or `UNLABELLED`.
+        classes: (V,) the gestures that its data set has.
+    """
+
+    signal: Augmented
+    calibration: Calibration | None
+    labels: npt.NDArray[np.int64]
+    classes: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -162,11 +184,10 @@ class Windows:
         rng = np.random.default_rng([self._seed, step])
         bucket = self._buckets[rng.choice(len(self._buckets), p=self._chance)]
         numbers = range(part * bucket.batch_size, (part + 1) * bucket.batch_size)
-        return self._collate(
-            [self._draw(bucket, np.random.default_rng([self._seed, step, n])) for n in numbers]
-        )
+        drawn = [self._draw(bucket, np.random.default_rng([self._seed, step, n])) for n in numbers]
+        return collate(drawn, self._codec)
 
-    def _draw(self, bucket: _Bucket, rng: np.random.Generator) -> _Window:
+    def _draw(self, bucket: _Bucket, rng: np.random.Generator) -> Window:
         people = bucket.people[rng.choice(len(bucket.people), p=bucket.chance)]
         person = people[rng.integers(len(people))]
         s = person[rng.integers(len(person))]
@@ -174,58 +195,63 @@ class Windows:
         length = min(round(bucket.seconds * rate), s.x.shape[1])
         start = int(rng.integers(s.x.shape[1] - length + 1))
         known = self._calibrations[s.wearing] if rng.random() < self._calibrated else None
-        cut = np.array(as_calibrated(s.x[:, start : start + length], known, self._codec))
         late = rng.normal(0.0, self._augment.label_jitter) * rate
         frame = round((start + late) / hop) + np.arange(self._codec.num_frames(length))
         inside = (frame >= 0) & (frame < len(s.labels))
         labels = np.where(inside, s.labels[frame.clip(0, len(s.labels) - 1)], UNLABELLED)
-        window = augment(
-            cut,
-            s.montage,
-            self._augment,
-            rng,
-            sample_rate=rate,
-            hop_length=hop,
-            num_features=self._codec.frontend.num_features,
-        )
-        return _Window(window, known, labels, self._classes[s.dataset])
-
-    def _collate(self, windows: list[_Window]) -> Batch:
-        """One batch, filled up to the longest window and the most electrodes."""
-        count = len(windows)
-        electrodes = max(len(w.signal.x) for w in windows)
-        length = max(w.signal.x.shape[1] for w in windows)
-        frames, features = self._codec.num_frames(length), self._codec.frontend.num_features
-        x = np.zeros((count, electrodes, length), np.float32)
-        mask = np.zeros((count, electrodes), bool)
-        hidden = np.zeros((count, frames, features), bool)
-        labels = np.full((count, frames), UNLABELLED)
-        for i, w in enumerate(windows):
-            rows, samples = w.signal.x.shape
-            x[i, :rows, :samples] = w.signal.x
-            mask[i, :rows] = w.signal.mask
-            labels[i, : len(w.labels)] = w.labels
-            if w.signal.hidden is not None:
-                hidden[i, : len(w.labels)] = w.signal.hidden
-        montages = [w.signal.montage for w in windows]
-        return Batch(
-            x=torch.from_numpy(x),
-            lengths=torch.tensor([w.signal.x.shape[1] for w in windows]),
-            mask=torch.from_numpy(mask),
-            montages=montages,
-            calibrations=[
-                w.calibration and replace(w.calibration, montage=montage)
-                for w, montage in zip(windows, montages, strict=True)
-            ],
-            labels=torch.from_numpy(labels),
-            classes=torch.from_numpy(np.stack([w.classes for w in windows])),
-            hidden=torch.from_numpy(hidden) if hidden.any() else None,
-        )
+        part = slice(start, start + length)
+        signal = heard(self._codec, s, part, known, self._augment, rng)
+        return Window(signal, known, labels, self._classes[s.dataset])
 
 
-@dataclass(frozen=True)
-class _Window:
-    signal: Augmented
-    calibration: Calibration | None
-    labels: npt.NDArray[np.int64]
-    classes: npt.NDArray[np.bool_]
+def heard(
+    codec: Codec,
+    segment: Segment,
+    part: slice,
+    calibration: Calibration | None,
+    recipe: AugmentRecipe,
+    rng: np.random.Generator,
+) -> Augmented:
+    """Some samples of a segment as the codec gets them: calibrated, if so, and augmented."""
+    return augment(
+        np.array(as_calibrated(segment.x[:, part], calibration, codec)),
+        segment.montage,
+        recipe,
+        rng,
+        sample_rate=codec.sample_rate,
+        hop_length=codec.hop_length,
+        num_features=codec.frontend.num_features,
+    )
+
+
+def collate(windows: Sequence[Window], codec: Codec) -> Batch:
+    """One batch, filled up to the longest window and the most electrodes."""
+    count = len(windows)
+    electrodes = max(len(w.signal.x) for w in windows)
+    length = max(w.signal.x.shape[1] for w in windows)
+    frames, features = codec.num_frames(length), codec.frontend.num_features
+    x = np.zeros((count, electrodes, length), np.float32)
+    mask = np.zeros((count, electrodes), bool)
+    hidden = np.zeros((count, frames, features), bool)
+    labels = np.full((count, frames), UNLABELLED)
+    for i, w in enumerate(windows):
+        rows, samples = w.signal.x.shape
+        x[i, :rows, :samples] = w.signal.x
+        mask[i, :rows] = w.signal.mask
+        labels[i, : len(w.labels)] = w.labels
+        if w.signal.hidden is not None:
+            hidden[i, : len(w.labels)] = w.signal.hidden
+    montages = [w.signal.montage for w in windows]
+    return Batch(
+        x=torch.from_numpy(x),
+        lengths=torch.tensor([w.signal.x.shape[1] for w in windows]),
+        mask=torch.from_numpy(mask),
+        montages=montages,
+        calibrations=[
+            w.calibration and replace(w.calibration, montage=montage)
+            for w, montage in zip(windows, montages, strict=True)
+        ],
+        labels=torch.from_numpy(labels),
+        classes=torch.from_numpy(np.stack([w.classes for w in windows])),
+        hidden=torch.from_numpy(hidden) if hidden.any() else None,
+    )
