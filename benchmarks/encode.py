@@ -16,13 +16,13 @@ import platform
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from timing import Contenders, median, median_ratio, rounds
 from torch import Tensor
 
 from emgcodec import Codec, Montage
@@ -82,25 +82,6 @@ def needed_flop(codec: Codec, electrodes: int) -> float:
     return flop * config.frame_rate
 
 
-def timed(work: Callable[[], object]) -> float:
-    """Seconds of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def rounds(contenders: dict[str, Callable[[], object]], count: int) -> list[dict[str, float]]:
-    """Seconds of every contender in every round, after one that does not count."""
-    for work in contenders.values():
-        work()
-    return [{name: timed(work) for name, work in contenders.items()} for _ in range(count)]
-
-
-def median_ratio(found: list[dict[str, float]], above: str, below: str) -> float:
-    """Median over rounds of the ratio of two contenders' times."""
-    return statistics.median(r[above] / r[below] for r in found)
-
-
 def sgemm() -> tuple[Callable[[], Tensor], float]:
     """A 1024-cubed product, and its operations."""
     a, b, out = torch.randn(1024, 1024), torch.randn(1024, 1024), torch.empty(1024, 1024)
@@ -120,7 +101,7 @@ def encoding(names: list[str], count: int) -> list[dict[str, object]]:
         for montage in montages:
             x = torch.randn(1, len(montage), seconds * codec.sample_rate) * 30
             method = codec.encode if codec.quantizer is not None else codec.encode_latent
-            contenders: dict[str, Callable[[], object]] = {
+            contenders: Contenders = {
                 "codec": lambda m=method, x=x, g=montage: m(x, montage=g),
                 "sgemm": lambda: [product() for _ in range(8)],
             }
@@ -132,7 +113,7 @@ def encoding(names: list[str], count: int) -> list[dict[str, object]]:
                     "preset": name,
                     "electrodes": len(montage),
                     "gflop_per_signal_second": gflop,
-                    "times_real_time": seconds / statistics.median(r["codec"] for r in found),
+                    "times_real_time": seconds / median(found, "codec"),
                     "times_floor": median_ratio(found, "codec", "sgemm") / floor,
                 }
             )
@@ -159,7 +140,7 @@ def lookup(count: int) -> dict[str, float]:
     theirs.rvq.eval()
     assert (ours.lookup(x) == theirs.rvq(x[None])[1][0]).float().mean() > 0.9999
     transposed = [book.T for book in ours.codebooks]
-    contenders: dict[str, Callable[[], object]] = {
+    contenders: Contenders = {
         "ours": lambda: ours.lookup(x),
         "products": lambda: [part @ book for part in x.split(512) for book in transposed],
         "vqp": lambda: theirs.rvq(x[None]),

@@ -140,6 +140,26 @@ def test_lookup_equals_the_trainer() -> None:
     assert (ours == theirs).float().mean() > 0.9999
 
 
+def test_training_moves_codebooks_as_the_library_does() -> None:
+    config = QuantizerConfig("rvq", 3, 32, 0, decay=0.8)
+    ours, theirs = (CodebookTrainer(config, 10, torch.device("cpu")) for _ in range(2))
+    revived = 0.0
+    for seed in range(8):
+        rows = latents(8, 50, seed=seed).flatten(0, 1) + (40.0 if seed == 3 else 0.0)
+        torch.manual_seed(seed)
+        codes, parts = ours.step(rows)
+        for mine, its in zip(ours.rvq.layers, theirs.rvq.layers, strict=True):
+            its._codebook.threshold_ema_dead_code = mine._codebook.threshold_ema_dead_code
+            its._codebook.reset_cluster_size = mine._codebook.reset_cluster_size
+        torch.manual_seed(seed)
+        quantized, expected, _ = theirs.rvq(rows[None])
+        assert torch.equal(codes, expected[0])
+        torch.testing.assert_close(parts.sum(dim=0), quantized[0], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(ours.codebooks, theirs.codebooks, atol=1e-4, rtol=1e-4)
+        revived += ours.usage(0)[1]
+    assert revived > 0
+
+
 def test_level_dropout_keeps_the_first_levels() -> None:
     torch.manual_seed(0)
     part = quantizer(4, dim=0, level_dropout=1.0).train()

@@ -82,9 +82,7 @@ class Quantizer(nn.Module):
             for level in range(levels):
                 if indices:
                     residual = residual - self.codebooks[level - 1][indices[-1]]
-                # argmin of |c|^2 / 2 - r.c, the distance without its constant part
-                score = torch.addmm(half_norms[level], residual, self.codebooks[level].T, alpha=-1)
-                indices.append(first_smallest(score))
+                indices.append(nearest(residual, self.codebooks[level], half_norms[level]))
             codes.append(torch.stack(indices, dim=1))
         return torch.cat(codes) if codes else vectors.new_zeros((0, levels), dtype=torch.long)
 
@@ -153,13 +151,9 @@ class Quantizer(nn.Module):
             self._trainer = CodebookTrainer(self.config, rows.shape[1], rows.device)
             if self.trained:
                 self._trainer.start_from(self.codebooks, sum(counts))
-            else:  # k-means on the first rows; moving averages take over from there
-                self._trainer.step(rows)
-                self.set_codebooks(self._trainer.codebooks)
-        before = self.codebooks.clone()
-        codes = self._trainer.step(rows)
+        found = self._trainer.step(rows)
         self.set_codebooks(self._trainer.codebooks)
-        return codes, torch.stack([before[k][codes[:, k]] for k in range(self.config.levels)])
+        return found
 
     def _kept_levels(self, usable: Tensor) -> Tensor:
         """(K, M) which levels each row keeps: all, or by chance the first few of its item."""
@@ -198,6 +192,12 @@ class Quantizer(nn.Module):
             width, device = self.codebooks.shape[-1], self.codebooks.device
             self._trainer = CodebookTrainer(self.config, width, device)
             self._trainer.rvq.load_state_dict(averages)
+
+
+def nearest(rows: Tensor, book: Tensor, half_norms: Tensor) -> Tensor:
+    """Which codes of a book (size, width) are nearest to the rows (M, width): indices (M,)."""
+    # argmin of |c|^2 / 2 - r.c, the distance without its constant part
+    return first_smallest(torch.addmm(half_norms, rows, book.T, alpha=-1))
 
 
 def first_smallest(score: Tensor) -> Tensor:
@@ -247,6 +247,22 @@ def _sample_of_processes(samples: Tensor, num: int) -> Tensor:
     found[mine] = rows[chosen[mine] - start]
     distributed.all_reduce(found)
     return found[None]
+
+
+def _look_up(rows: Tensor, book: Tensor) -> tuple[Tensor, Tensor]:
+    """Nearest codes (M,) of the rows, and what they stand for (M, width)."""
+    half_norms = book.square().sum(dim=-1) / 2
+    codes = torch.cat([nearest(some, book, half_norms) for some in rows.split(_ROWS_AT_ONCE)])
+    return codes, book[codes]
+
+
+def _track(book: Any, rows: Tensor, codes: Tensor) -> None:
+    """Moves the library's averages of a code's rows, their number and their sum, in place."""
+    counts = torch.bincount(codes, minlength=book.codebook_size).to(rows)
+    sums = torch.zeros_like(book.embed_avg[0]).index_add_(0, codes, rows)
+    for average, fresh in ((book.cluster_size, counts), (book.embed_avg, sums)):
+        book.all_reduce_fn(fresh)
+        average.lerp_(fresh[None], 1.0 - book.decay)
 
 
 class CodebookTrainer:
@@ -307,19 +323,33 @@ class CodebookTrainer:
             inner.initted.fill_(True)
 
     @torch.no_grad()
-    def step(self, rows: Tensor) -> Tensor:
-        """Codes (M, K) of the rows (M, width); the codebooks move towards them."""
+    def step(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The codebooks move towards the rows (M, width); the first time they start on them.
+
+        What the library's own training step does, without its matrices of a row and a code each.
+
+        Returns:
+            Codes (M, K), and what they stood for before the codebooks moved, (K, M, width).
+        """
         # Dead means rarely used for this number of rows; a revived code starts at uniform use,
         # or it would be dead again at once.
         uniform = sum(rows_of_processes(rows)) / self._config.size
         self._uniform = torch.tensor(uniform, device=rows.device)
-        for layer in self.rvq.layers:
-            layer._codebook.threshold_ema_dead_code = self._config.dead_below * uniform
-            layer._codebook.reset_cluster_size = uniform
+        codes, parts = [], []
         with torch.autocast(rows.device.type, enabled=False):
-            _, codes, _ = self.rvq(rows[None])
-        chosen: Tensor = codes[0]
-        return chosen
+            for layer in self.rvq.layers:
+                book = layer._codebook
+                book.threshold_ema_dead_code = self._config.dead_below * uniform
+                book.reset_cluster_size = uniform
+                book.init_embed_(rows[None])  # k-means, unless that was done
+                found, part = _look_up(rows, book.embed[0])
+                _track(book, rows, found)
+                book.update_ema()
+                book.expire_codes_(rows[None])
+                rows = rows - part
+                codes.append(found)
+                parts.append(part)
+        return torch.stack(codes, dim=1), torch.stack(parts)
 
     def usage(self, level: int) -> tuple[Tensor, float]:
         """Moving average of each code's rows, and how many dead codes the last step replaced."""
