@@ -19,7 +19,7 @@ from training import SMALL, small_codec
 
 from emgcodec import Codec, Recording
 from emgcodec.cli import build_parser, main
-from emgcodec.evaluate import provenance, rows
+from emgcodec.evaluate import jobs, provenance, rows
 from emgcodec.evaluate.codecs import (
     codebook_use,
     gesture_scores,
@@ -385,7 +385,7 @@ def test_a_row_that_needs_a_model_trains_it_first(
         Codec.from_preset("student", **overrides).save_pretrained(args.out / "model")
         return SimpleNamespace(returncode=0)
 
-    monkeypatch.setattr(rows.subprocess, "run", train)
+    monkeypatch.setattr(jobs.subprocess, "run", train)
     monkeypatch.setattr(provenance, "_commit", lambda: "abc")
     argv = ["--data", world, "--results", tmp_path, "--runs", tmp_path / "runs", "--fold", "1"]
     argv += ["--set", "optim.minutes=3"]
@@ -404,7 +404,7 @@ def test_a_row_that_needs_a_model_trains_it_first(
     twin = json.loads((tmp_path / "twin.1.json").read_text())
     assert twin["model"]["parameters"] < student["model"]["parameters"]
 
-    monkeypatch.setattr(rows.subprocess, "run", lambda *a, **k: SimpleNamespace(returncode=2))
+    monkeypatch.setattr(jobs.subprocess, "run", lambda *a, **k: SimpleNamespace(returncode=2))
     assert evaluate("run", "--row", "student-open", *argv) == 2
 
 

@@ -169,7 +169,17 @@ def test_the_log_is_honest(straight: Path) -> None:
     lines = log(straight)
     assert [line["step"] for line in lines] == [3, 6, 8]
     assert all(math.isfinite(value) for line in lines for value in line.values())
-    usual = {"loss", "gesture", "reconstruction", "commitment", "gradient_norm", "lr", "speed"}
+    usual = {
+        "loss",
+        "gesture",
+        "reconstruction",
+        "commitment",
+        "gradient_norm",
+        "lr",
+        "speed",
+        "step_seconds",
+        "peak_gib",
+    }
     assert all(usual <= line.keys() for line in lines)
     assert "perplexity_0" not in lines[0]  # no codebooks yet
     for level in range(2):

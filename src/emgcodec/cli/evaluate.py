@@ -4,6 +4,7 @@ Example:
   emgcodec evaluate run --row lda --fold 0 --data corpora/
   emgcodec evaluate run --data corpora/
   emgcodec evaluate model runs/mine/model --fold 0 --corpus 3dc --data corpora/
+  emgcodec evaluate study bottleneck-gestures --data corpora/
   emgcodec evaluate table
   emgcodec evaluate card weights/student
   emgcodec evaluate --benchmark emg2qwerty --data sessions/ --models runs/personal
@@ -12,14 +13,20 @@ Example:
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from emgcodec.cli import options
-from emgcodec.evidence import CORPORA, MODES, NUM_FOLDS, cell, load_results
+from emgcodec.evidence import CORPORA, NUM_FOLDS, cell, load_results
 from emgcodec.files import write_json
 
 EVIDENCE = Path("docs/results/evidence")
+STUDIES = Path("docs/results/studies")
+
+_T = TypeVar("_T")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,32 +41,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(dest="verb", metavar="VERB")
     run = verbs.add_parser("run", help="rows of the table, fold by fold; skips what is there")
     run.add_argument("--row", action="append", metavar="NAME", help="only this row (repeatable)")
-    run.add_argument("--fold", action="append", type=int, help="only this fold (repeatable)")
-    run.add_argument("--runs", type=Path, default=Path("runs"), help="folder of trainings")
-    run.add_argument(
-        "--set",
-        dest="changes",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change a field of a training's recipe, for example optim.minutes=30",
-    )
+    study = verbs.add_parser("study", help="variants of one choice; skips what is there")
+    study.add_argument("study", help="which; docs/studies.md has them")
+    study.add_argument("--variant", action="append", help="only this (repeatable)")
+    for verb in (run, study):
+        verb.add_argument("--fold", action="append", type=int, help="only this fold (repeatable)")
+        verb.add_argument("--runs", type=Path, default=Path("runs"), help="folder of trainings")
+        verb.add_argument(
+            "--set",
+            dest="changes",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="change a field of a training's recipe, for example optim.minutes=30",
+        )
     model = verbs.add_parser("model", help="any model, on the people who test in a fold")
     model.add_argument("model", help="bundled model or folder")
     model.add_argument("--fold", type=int, required=True, help="whose people it has not met")
     model.add_argument("--corpus", action="append", choices=CORPORA, help="only this (repeatable)")
     model.add_argument("--json", type=Path, help="write the result here")
-    table = verbs.add_parser("table", help="docs/results.md and the table in README.md")
+    table = verbs.add_parser("table", help="docs/results.md, studies.md, the table in README.md")
     table.add_argument("--page", type=Path, default=Path("docs/results.md"))
+    table.add_argument("--studies-page", type=Path, default=Path("docs/studies.md"))
     table.add_argument("--readme", type=Path, default=Path("README.md"))
     card = verbs.add_parser("card", help="README.md in a model's folder, with its scores")
     card.add_argument("model", help="bundled model or folder")
-    for verb in (run, model):
+    for verb in (run, study, model):
         verb.add_argument(
             "--data", type=Path, help="folder of the corpora; default: the variable EMGCODEC_DATA"
         )
     for verb in (run, table, card):
         verb.add_argument("--results", type=Path, default=EVIDENCE, help="folder of result files")
+    for verb in (study, table):
+        verb.add_argument("--studies", type=Path, default=STUDIES, help="folder of their results")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,8 +81,16 @@ def run(args: argparse.Namespace) -> int:
     if args.benchmark is not None:
         return _benchmark(args)
     if args.verb is None:
-        raise ValueError("name a verb (run, model, table or card) or a --benchmark: see --help")
-    action: dict[str, Any] = {"run": _run, "model": _model, "table": _table, "card": _card}
+        raise ValueError(
+            "name a verb (run, study, model, table or card) or a --benchmark: see --help"
+        )
+    action: dict[str, Any] = {
+        "run": _run,
+        "study": _study,
+        "model": _model,
+        "table": _table,
+        "card": _card,
+    }
     status: int = action[args.verb](args)
     return status
 
@@ -76,34 +98,60 @@ def run(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     from emgcodec.evaluate.rows import ROWS, run_job
 
-    rows, folds = args.row or list(ROWS), range(NUM_FOLDS) if args.fold is None else args.fold
-    if unknown := sorted(set(rows) - set(ROWS)) + sorted(set(folds) - set(range(NUM_FOLDS))):
-        raise ValueError(f"{unknown} unknown: rows are {list(ROWS)}, folds 0 to {NUM_FOLDS - 1}")
+    rows = _chosen("row", args.row, ROWS)
+    folds = _chosen("fold", args.fold, range(NUM_FOLDS))
     data = options.needed_data(args.data)
-    options.make_folder(args.results)
-    for row in rows:
-        for fold in folds:
-            path = args.results / f"{row}.{fold}.json"
-            if path.is_file():
-                print(f"{row}, fold {fold}: there already")
-                continue
-            result = run_job(row, fold, data, args.runs, args.changes)
-            write_json(path, result)
-            print(f"{row}, fold {fold}: {path}, {result['seconds']} s", flush=True)
-            _show(result)
+    for row, fold in product(rows, folds):
+        job = partial(run_job, row, fold, data, args.runs, args.changes)
+        _once(args.results / f"{row}.{fold}.json", job)
     return 0
+
+
+def _study(args: argparse.Namespace) -> int:
+    from emgcodec.evaluate.studies import STUDIES, run_study_job
+
+    (name,) = _chosen("study", [args.study], STUDIES)
+    study = STUDIES[name]
+    variants = _chosen("variant", args.variant, study.variants)
+    folds = _chosen("fold", args.fold, study.folds)
+    data = options.needed_data(args.data) if study.on_corpora else Path()
+    for fold, variant in product(folds, variants):
+        job = partial(run_study_job, name, variant, fold, data, args.runs, args.changes)
+        _once(args.studies / name / f"{variant.replace(' ', '-')}.{fold}.json", job)
+    return 0
+
+
+def _chosen(kind: str, wanted: Sequence[_T] | None, known: Iterable[_T]) -> list[_T]:
+    """What is wanted, or all that there is."""
+    names = list(known)
+    if unknown := [each for each in wanted or () if each not in names]:
+        raise ValueError(f"{kind} {unknown} unknown: choose from {names}")
+    return names if wanted is None else list(wanted)
+
+
+def _once(path: Path, job: Callable[[], dict[str, Any]]) -> None:
+    """Does a job whose result is not there yet."""
+    if path.is_file():
+        print(f"{path}: there already")
+        return
+    options.make_folder(path.parent)
+    result = job()
+    write_json(path, result)
+    print(f"{path}: {result['seconds']} s", flush=True)
+    _show(result)
 
 
 def _model(args: argparse.Namespace) -> int:
     from emgcodec.codec import Codec
-    from emgcodec.evaluate.rows import facts, score_model
+    from emgcodec.evaluate.jobs import facts
+    from emgcodec.evaluate.rows import PROTOCOL, score_model
 
     corpora = args.corpus or CORPORA
     command = f"emgcodec evaluate model {args.model} --fold {args.fold} --data $EMGCODEC_DATA"
     command += "".join(f" --corpus {corpus}" for corpus in args.corpus or ())
     codec = Codec.from_pretrained(args.model)
     data = options.needed_data(args.data)
-    result = facts(codec.config.name, args.fold, data, command)
+    result = facts(codec.config.name, args.fold, data, command) | {"protocol": PROTOCOL}
     result |= score_model(codec, args.fold, data, corpora)
     if args.json:
         write_json(args.json, result)
@@ -140,10 +188,12 @@ def _benchmark(args: argparse.Namespace) -> int:
 
 
 def _table(args: argparse.Namespace) -> int:
+    from emgcodec.evaluate.study_tables import write_studies
     from emgcodec.evaluate.tables import write_tables
 
     write_tables(load_results(args.results), args.page, args.readme)
-    print(f"{args.page} and {args.readme}")
+    write_studies(args.studies, args.studies_page)
+    print(f"{args.page}, {args.studies_page} and {args.readme}")
     return 0
 
 
@@ -164,6 +214,6 @@ def _card(args: argparse.Namespace) -> int:
 
 def _show(result: dict[str, Any]) -> None:
     """Mean, interval and deviation over this fold's people."""
-    for mode in MODES:
-        for corpus in result["scores"][mode]:
+    for mode, corpora in result["scores"].items():
+        for corpus in corpora:
             print(f"  {corpus:<22} {mode:<11} {cell([result], 'scores', mode, corpus)}")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +23,7 @@ from emgcodec.evaluate.codecs import (
     vectors,
 )
 from emgcodec.evaluate.frames import Array, chance_of, cut, feature_tracks, scored
-from emgcodec.evaluate.provenance import made_by
+from emgcodec.evaluate.jobs import facts, trained
 from emgcodec.evaluate.reconstruction import Rivals, reconstruction_scores
 from emgcodec.evaluate.rivals import (
     Outcome,
@@ -117,29 +114,14 @@ def run_job(
     started, row = time.monotonic(), ROWS[name]
     command = f"emgcodec evaluate run --row {name} --fold {fold} --data $EMGCODEC_DATA"
     command += "".join(f" --set {change}" for change in changes)
-    result = {"title": row.title} | facts(name, fold, data, command)
+    result = {"title": row.title} | facts(name, fold, data, command) | {"protocol": PROTOCOL}
     if row.rival is None:
-        model = _trained(name, fold, data, runs, changes)
+        fixed = (f"data.fold={fold}", f"run.seed={fold}", *row.changes, *changes)
+        model = trained(str(row.recipe), runs / f"{name}-{fold}", fixed, data)
         result |= score_model(Codec.from_pretrained(model), fold, data)
     else:
         result |= _score_rival(row.rival, row.on, fold, data)
     return result | {"seconds": round(time.monotonic() - started)}
-
-
-def facts(name: str, fold: int, data: Path, command: str) -> dict[str, Any]:
-    """What a result says beside its numbers."""
-    return {
-        "row": name,
-        "fold": fold,
-        **made_by(command),
-        "data": f"manifest.csv of sha256 {_manifest(data)}",
-        "protocol": PROTOCOL,
-        "people": {
-            "train": sorted(people(fold, "train")),
-            "validation": sorted(people(fold, "validation")),
-            "test": sorted(people(fold, "test")),
-        },
-    }
 
 
 def score_model(
@@ -208,19 +190,6 @@ def _bit_rate(codec: Codec, takes: Sequence[Take]) -> float:
     return bit_rate(codec.bits_per_frame, codec.frame_rate, electrodes, seconds)
 
 
-def _trained(name: str, fold: int, data: Path, runs: Path, changes: Sequence[str]) -> Path:
-    """The folder of the row's model for this fold; trains it if it is not there."""
-    row, out = ROWS[name], runs / f"{name}-{fold}"
-    fixed = [f"data.fold={fold}", f"run.seed={fold}", *row.changes, *changes]
-    argv = [sys.executable, "-m", "emgcodec", "train", str(row.recipe), "--out", str(out)]
-    argv += ["--data", str(data), "--resume", *(a for c in fixed for a in ("--set", c))]
-    if (status := subprocess.run(argv, check=False).returncode) != 0:
-        if status == 130:
-            raise KeyboardInterrupt
-        raise ValueError(f"the training of row {name!r}, fold {fold}, ended with status {status}")
-    return out / "model"
-
-
 def _score_rival(
     rival: Callable[[Task], Outcome], on: str, fold: int, data: Path
 ) -> dict[str, Any]:
@@ -258,9 +227,3 @@ def _untrained(fold: int, data: Path) -> Codec:
 def _reference() -> Codec:
     """Untrained: whose frames, context, bits and decoder the rivals are measured by."""
     return Codec.from_preset("student")
-
-
-def _manifest(data: Path) -> str:
-    """Checksum of the table of files, which has theirs; empty where there is none."""
-    path = data / "manifest.csv"
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -37,6 +38,7 @@ class Log:
         self._every, self._quiet = every, quiet
         self._path = folder / "log.jsonl"
         self._board: Any = None
+        self._written = step
         self._clear()
         slow = None if sys.stderr.isatty() else 30.0  # seconds: a file of it stays short
         self._bar = tqdm(
@@ -105,7 +107,13 @@ class Log:
             return
         means = {name: float(total) / self._counts[name] for name, total in self._sums.items()}
         passed = max(time.monotonic() - self._since, 1e-9)
-        rates = {"speed": self._signal / passed, "waiting": self._waited / passed}
+        rates = {
+            "speed": self._signal / passed,
+            "waiting": self._waited / passed,
+            "step_seconds": passed / max(step - self._written, 1),
+            "peak_gib": _peak_memory() / 2**30,
+        }
+        self._written = step
         self._clear()
         if self._quiet:
             return
@@ -120,6 +128,18 @@ class Log:
             f"step {step}, loss {entry['loss']:.3f}, {entry['speed']:.0f} times real time",
             refresh=False,
         )
+
+
+def _peak_memory() -> float:
+    """Bytes that the process needed at most: of the GPU where it uses one."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
+    try:
+        from resource import RUSAGE_SELF, getrusage
+    except ImportError:  # Windows
+        return float("nan")
+    unit = 1 if sys.platform == "darwin" else 1024
+    return getrusage(RUSAGE_SELF).ru_maxrss * unit
 
 
 def _tensorboard(folder: Path, step: int) -> Any:

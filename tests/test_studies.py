@@ -1,0 +1,131 @@
+"""Studies: variants are trained and scored once, and their page tells what each costs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from evaluation import inhabit, write_people
+from training import SMALL
+from typing_sessions import write_sessions
+
+from emgcodec import Codec
+from emgcodec.cli import build_parser, main
+from emgcodec.evaluate import jobs, provenance, studies
+from emgcodec.evaluate.study_tables import write_studies
+from emgcodec.train.recipe import Recipe
+
+TDS = {"hop_length": 64, "frontend.window": 128, "frontend.mlp_dim": 8, "encoder.channels": 4,
+       "encoder.blocks": 2, "encoder.kernel": 8}  # fmt: skip
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        inhabit(patch)
+        yield write_people(tmp_path / "data")
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
+    """Recipes of the trainings that were asked for; what they leave is an untrained codec."""
+    asked = []
+
+    def train(argv: list[str], **options: Any) -> SimpleNamespace:
+        args = build_parser().parse_args(argv[3:])
+        recipe = Recipe.load(args.recipe, args.changes)
+        asked.append(recipe)
+        preset = recipe.model.preset
+        shape = dict(SMALL if preset == "student" else TDS) | dict(recipe.model.overrides)
+        Codec.from_preset(preset, **shape).save_pretrained(args.out / "model")
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(jobs.subprocess, "run", train)
+    monkeypatch.setattr(provenance, "_commit", lambda: "abc")
+    return asked
+
+
+def study(name: str, out: Path, *argv: str | Path) -> int:
+    folders = ["--runs", out / "runs", "--studies", out / "studies"]
+    return main(["evaluate", "study", name, *map(str, [*folders, *argv])])
+
+
+def test_variants_are_trained_and_scored_once(
+    world: Path, trainings: list[Recipe], tmp_path: Path
+) -> None:
+    argv = ["--data", world, "--fold", "1", "--variant", "none", "--variant", "rvq 4x32"]
+    for _ in range(2):
+        assert study("bottleneck-gestures", tmp_path, *argv) == 0
+    assert [(r.data.fold, r.run.seed, dict(r.data.weights)) for r in trainings] == [
+        (1, 1, {"3dc": 1.0})
+    ] * 2
+    found = {
+        path.name: json.loads(path.read_text())
+        for path in (tmp_path / "studies" / "bottleneck-gestures").iterdir()
+    }
+    assert set(found) == {"none.1.json", "rvq-4x32.1.json"}
+    assert found["none.1.json"]["bits_per_frame"] == 0
+    result = found["rvq-4x32.1.json"]
+    assert result["bits_per_frame"] == 20
+    assert len(result["usage"]["perplexity"]) == 4
+    assert set(result["scores"]["cold"]) == {"3dc"}
+    assert set(result["scores"]["calibrated"]["3dc"]) == {"3dc/P1"}
+    assert result["command"].endswith("--variant 'rvq 4x32' --fold 1 --data $EMGCODEC_DATA")
+
+
+def test_typing_is_scored_for_each_person(
+    trainings: list[Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions = write_sessions(tmp_path / "s", {"user0": 5, "user1": 5}, seconds=4.0)
+    toy = replace(studies.STUDIES["bottleneck-typing"], simulated=lambda runs: sessions)
+    monkeypatch.setitem(studies.STUDIES, "bottleneck-typing", toy)
+    assert study("bottleneck-typing", tmp_path, "--variant", "vq 1024", "--set", "optim.lr=1") == 0
+    assert trainings[0].model.overrides == {"quantizer.kind": "vq"}
+    path = tmp_path / "studies" / "bottleneck-typing" / "vq-1024.0.json"
+    result = json.loads(path.read_text())
+    assert set(result["scores"]["cold"]["simulated typing"]) == {"user0", "user1"}
+    assert min(result["keys"].values()) > 10
+    assert "--data" not in result["command"]
+
+
+def test_the_page_tells_what_is_lost(tmp_path: Path) -> None:
+    def write(name: str, variant: str, score: float, mode: str, corpus: str) -> None:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        people = {f"P{i}": score + 0.1 * i for i in range(4)}
+        result = {"row": variant, "fold": 0, "commit": "abc", "seconds": 1800,
+                  "command": f"emgcodec evaluate study {name} --data $EMGCODEC_DATA",
+                  "bits_per_frame": 20, "scores": {mode: {corpus: people}},
+                  "usage": {"perplexity": [8.0, 16.0], "size": 32}}  # fmt: skip
+        (folder / f"{variant}.0.json").write_text(json.dumps(result))
+
+    for name, mode, corpus in (
+        ("bottleneck-gestures", "calibrated", "3dc"),
+        ("bottleneck-typing", "cold", "simulated typing"),
+    ):
+        write(name, "none", 0.50, mode, corpus)
+        write(name, "rvq 2x1024", 0.45, mode, corpus)
+    write_studies(tmp_path, tmp_path / "page.md")
+    page = (tmp_path / "page.md").read_text()
+    gestures, typing = page.split("simulated typing", 1)
+    assert "+5.0 (at most +5.0)" in gestures  # less accurate
+    assert "-5.0 (at most -5.0)" in typing  # fewer errors
+    assert "0.25, 0.50" in gestures
+    assert "1 of 5" in gestures
+    assert "| vq 1024 |" in gestures
+    assert "not run" in gestures
+    assert "2 jobs, 1.0 core-hours, the longest 30 min" in gestures
+
+
+@pytest.mark.parametrize("argv", [["bottle"], ["bottleneck-typing", "--variant", "pq"],
+                                  ["bottleneck-typing", "--fold", "3"]])  # fmt: skip
+def test_what_is_unknown_is_named(
+    argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert study(argv[0], tmp_path, *argv[1:]) == 2
+    assert "unknown: choose from" in capsys.readouterr().err
