@@ -404,6 +404,12 @@ def test_a_row_that_needs_a_model_trains_it_first(
     twin = json.loads((tmp_path / "twin.1.json").read_text())
     assert twin["model"]["parameters"] < student["model"]["parameters"]
 
+    assert evaluate("run", "--row", "student-read", *argv) == 0
+    assert commands.pop().out == tmp_path / "runs" / "student-1"
+    read = json.loads((tmp_path / "student-read.1.json").read_text())
+    assert set(read["scores"]["calibrated"]) == {"3dc", "myo_readings"}
+    assert read["chosen"]["cold"]["3dc"]["reader"] in ("decoder", "discriminant")
+
     monkeypatch.setattr(jobs.subprocess, "run", lambda *a, **k: SimpleNamespace(returncode=2))
     assert evaluate("run", "--row", "student-open", *argv) == 2
 

@@ -61,7 +61,8 @@ class Row:
         changes: To the recipe.
         rival: What it makes of one corpus, if it needs no training of a codec.
         on: What the rival gets: classic features, cut into stretches of one gesture or not, or
-            tokens of an untrained codec.
+            tokens.
+        of: The row whose model makes the tokens; an untrained codec if empty.
     """
 
     title: str
@@ -69,6 +70,7 @@ class Row:
     changes: tuple[str, ...] = ()
     rival: Callable[[Task], Outcome] | None = None
     on: Literal["features", "whole", "tokens"] = "features"
+    of: str = ""
 
 
 ROWS = {
@@ -87,6 +89,9 @@ ROWS = {
         rival=partial(classic, context=True, logarithm=True),
     ),
     "kmeans": Row("k-means tokens of those, 2 x 1024", rival=kmeans_tokens),
+    "student-read": Row(
+        "student's tokens, a reader for each corpus", rival=read_tokens, on="tokens", of="student"
+    ),
     "random": Row("random-weight codec, k-means codebooks", rival=read_tokens, on="tokens"),
     "shuffled": Row("control: labels shuffled between recordings", rival=shuffled),
     "order": Row("control: time since the start and label before", rival=order),
@@ -116,12 +121,18 @@ def run_job(
     command += "".join(f" --set {change}" for change in changes)
     result = {"title": row.title} | facts(name, fold, data, command) | {"protocol": PROTOCOL}
     if row.rival is None:
-        fixed = (f"data.fold={fold}", f"run.seed={fold}", *row.changes, *changes)
-        model = trained(str(row.recipe), runs / f"{name}-{fold}", fixed, data)
-        result |= score_model(Codec.from_pretrained(model), fold, data)
+        result |= score_model(_codec(name, fold, data, runs, changes), fold, data)
     else:
-        result |= _score_rival(row.rival, row.on, fold, data)
+        codec = _codec(row.of, fold, data, runs, changes) if row.of else None
+        result |= _score_rival(row.rival, row.on, fold, data, codec)
     return result | {"seconds": round(time.monotonic() - started)}
+
+
+def _codec(name: str, fold: int, data: Path, runs: Path, changes: Sequence[str]) -> Codec:
+    """The model of a row; trains it if it is not there."""
+    row = ROWS[name]
+    fixed = (f"data.fold={fold}", f"run.seed={fold}", *row.changes, *changes)
+    return Codec.from_pretrained(trained(str(row.recipe), runs / f"{name}-{fold}", fixed, data))
 
 
 def score_model(
@@ -191,9 +202,9 @@ def _bit_rate(codec: Codec, takes: Sequence[Take]) -> float:
 
 
 def _score_rival(
-    rival: Callable[[Task], Outcome], on: str, fold: int, data: Path
+    rival: Callable[[Task], Outcome], on: str, fold: int, data: Path, codec: Codec | None
 ) -> dict[str, Any]:
-    codec = _untrained(fold, data) if on == "tokens" else _reference()
+    codec = codec or (_untrained(fold, data) if on == "tokens" else _reference())
     scores: dict[str, dict[str, Any]] = {mode: {} for mode in MODES}
     chosen: dict[str, dict[str, Any]] = {mode: {} for mode in MODES}
     chance = {}

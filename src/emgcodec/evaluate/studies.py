@@ -29,7 +29,26 @@ _BOTTLENECKS: Mapping[str, tuple[str, ...]] = {
     "rvq 4x512": ("quantizer.levels=4", "quantizer.size=512"),
 }
 
+_TINY = (  # 0.1 M parameters
+    "model.name=tinier",
+    "encoder.dim=48",
+    "encoder.blocks=3",
+    "encoder.heads=4",
+    "encoder.conv_position=32",
+    "quantizer.after_block=3",
+    "frontend.dims=[32, 32, 32]",
+)
+_TAUGHT = (*_TINY, "distill.teacher=$RUNS/distillation-typing/teacher-0/model")
+_PAIR: Mapping[str, tuple[str, ...]] = {
+    "teacher": (),
+    "student alone": _TINY,
+    "student, scores": _TAUGHT,
+    "student, scores and features": (*_TAUGHT, "loss.features=1.0"),
+    "student, scores without text": (*_TAUGHT, "loss.text=0.0"),
+}
+
 _USERS, _UNSEEN, _SESSIONS, _MINUTES = 40, 8, 5, 1.0
+_PEOPLE = ("data.split=generic", "data.batch_size=8", "optim.warm_up=100")
 
 
 @dataclass(frozen=True)
@@ -40,7 +59,8 @@ class Study:
         title: What is asked.
         recipe: That every variant is a change of.
         fixed: Changes that all share.
-        variants: Changes by name.
+        variants: Changes by name; ``$RUNS`` is the runs' folder. A teacher comes before those whom
+            it teaches.
         baseline: The variant that others are compared with.
         folds: Which of the five.
         score: Of a codec, by mode, data set and person.
@@ -92,6 +112,15 @@ def _typing(codec: Codec, fold: int, data: Path) -> dict[str, Any]:
     }
 
 
+def _typing_protocol(model: str) -> dict[str, str]:
+    return {
+        "score": "character error rate of each simulated person who was never met, greedy, whole "
+        "sessions, cold",
+        "training": f"{model}; {_USERS - _UNSEEN} simulated people of {_SESSIONS} sessions of "
+        f"{_MINUTES:g} min, 1500 steps of 8 windows, one seed",
+    }
+
+
 def _typists(runs: Path) -> Path:
     folder = runs / f"typists-{SIMULATOR_VERSION}"
     write_typists(folder, _USERS, _SESSIONS, _MINUTES, test_users=_UNSEEN)
@@ -115,17 +144,31 @@ STUDIES = {
     "bottleneck-typing": Study(
         "What the bottleneck costs: simulated typing",
         "emg-codec",
-        ("data.split=generic", "optim.steps=1500", "data.batch_size=8", "optim.warm_up=100"),
+        (*_PEOPLE, "optim.steps=1500"),
         _BOTTLENECKS,
         "none",
         range(1),
         _typing,
-        {
-            "score": "character error rate of each simulated person who was never met, greedy, "
-            "whole sessions, cold",
-            "training": f"{_USERS - _UNSEEN} simulated people of {_SESSIONS} sessions of "
-            f"{_MINUTES:g} min, 1500 steps; one seed",
-        },
+        _typing_protocol("TDS, 125 frames a second"),
+        simulated=_typists,
+        error=True,
+    ),
+    "distillation-typing": Study(
+        "What a teacher of 5 M gives a student of 0.1 M: simulated typing",
+        "small",
+        (
+            *_PEOPLE,
+            "optim.steps=1500",
+            "optim.accumulate=1",
+            "optim.lr=1e-3",
+            "hop_length=64",
+            "frontend.strides=[4, 4, 4]",
+        ),
+        _PAIR,
+        "teacher",
+        range(1),
+        _typing,
+        _typing_protocol("raw signal, 31.25 frames a second"),
         simulated=_typists,
         error=True,
     ),
@@ -156,7 +199,8 @@ def run_study_job(
         said = {"row": variant, "fold": fold, **made_by(command), "simulator": SIMULATOR_VERSION}
         data = study.simulated(runs)
     out = runs / name / f"{variant.replace(' ', '-')}-{fold}"
-    fixed = (*study.fixed, *study.variants[variant], *place, *changes)
+    own = (change.replace("$RUNS", str(runs)) for change in study.variants[variant])
+    fixed = (*study.fixed, *own, *place, *changes)
     codec = Codec.from_pretrained(trained(study.recipe, out, fixed, data))
     return {
         **said,
