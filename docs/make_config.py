@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import MISSING, Field, fields
+from typing import get_type_hints
 
 from emgcodec import config
 from emgcodec.config import to_plain
@@ -23,21 +24,15 @@ _CODEC = (
     config.SignalHeadConfig,
     config.LabelHeadConfig,
 )
-_RECIPE = {
-    "model": recipe.ModelRecipe,
-    "data": recipe.DataRecipe,
-    "augment": recipe.AugmentRecipe,
-    "optim": recipe.OptimRecipe,
-    "loss": recipe.LossRecipe,
-    "run": recipe.RunRecipe,
-}
+_RECIPE = get_type_hints(recipe.Recipe)
 _HEAD = (
     "# Configuration",
     "",
     "Made by `python docs/make_config.py > docs/config.md`; a test keeps it true.",
     "",
     "A recipe is a TOML file with the sections below; what it leaves out has its default, what it",
-    "does not know is an error. `emgcodec train RECIPE.toml --out DIR` trains;",
+    'does not know is an error. With `extends = "tiny"` as its first line it starts from another',
+    "recipe instead of the defaults. `emgcodec train RECIPE.toml --out DIR` trains;",
     "`--set section.field=value` changes one field. Bundled recipes:",
 )
 

@@ -17,10 +17,11 @@ from evaluation import inhabit, write_people
 from scipy.signal import lfilter
 from training import SMALL, small_codec
 
-from emgcodec import Codec, Recording
+from emgcodec import GESTURES, Codec, Montage, Recording
 from emgcodec.cli import build_parser, main
 from emgcodec.evaluate import jobs, provenance, rows
 from emgcodec.evaluate.codecs import (
+    Take,
     codebook_use,
     gesture_scores,
     load_takes,
@@ -44,10 +45,8 @@ from emgcodec.evaluate.reconstruction import WAYS, LevelCoder, Rivals, reconstru
 from emgcodec.evaluate.rivals import Task, classic, kmeans_tokens, order, shuffled
 from emgcodec.evaluate.tokens import ResidualKMeans, fit_reader
 from emgcodec.evidence import everyone, people
-from emgcodec.io import read_all
-from emgcodec.train.data import UNLABELLED, calibrations, load_segments
+from emgcodec.train.data import UNLABELLED, Segment
 from emgcodec.train.recipe import Recipe
-from emgcodec.train.score import score_gestures
 
 
 @pytest.fixture(scope="module")
@@ -259,14 +258,51 @@ def test_a_reader_learns_what_only_the_past_tells() -> None:
 # Codecs
 
 
-def test_scores_of_a_codec_are_those_of_the_trainer(world: Path) -> None:
-    codec = rows._reference()
-    takes = load_takes(world, "3dc", ["3dc/P0"], codec)
-    segments = load_segments(read_all(world / "3dc_P0.h5"), codec)
-    known = calibrations(segments, codec)
-    for calibrated in (False, True):
-        theirs = score_gestures(codec, segments, known if calibrated else None)
-        assert gesture_scores(codec, takes, calibrated) == theirs["3dc"]
+class Oracle:
+    """Stands in for a codec: answers what the test wants, and remembers what it was asked."""
+
+    heads, quantizer = ("gesture",), True
+
+    def __init__(self, scores: torch.Tensor) -> None:
+        self.scores = scores
+        self.asked: list[tuple[int, Any]] = []
+
+    def labels(self, head: str) -> tuple[str, ...]:
+        return GESTURES
+
+    def encode(self, x: torch.Tensor, *, montage: Montage, calibration: Any) -> torch.Tensor:
+        self.asked.append((int(x[0, 0, 0]), calibration))
+        return torch.zeros(1, 1, x.shape[2] // 64, dtype=torch.long)
+
+    def predict(self, codes: torch.Tensor, head: str) -> torch.Tensor:
+        return self.scores.expand(1, codes.shape[2], -1)
+
+
+def take(number: int, subject: str, calibrates: bool, labels: list[int]) -> Take:
+    x = np.full((1, 64 * len(labels)), number, np.float32)
+    known: Any = SimpleNamespace(mains=None, of=subject)
+    of = (subject.split("/")[0], subject, f"{subject}/1", str(number), Montage.ring(1))
+    return Take(Segment(*of, x, np.array(labels)), calibrates, known, 2000.0)
+
+
+def test_scores_leave_out_what_calibrates_and_answer_within_the_data_set() -> None:
+    no = UNLABELLED
+    takes = [
+        take(0, "a/1", True, [0, 0, 0]),
+        take(1, "a/1", False, [0, no, 5]),
+        take(2, "a/1", False, [0, 0, 0]),
+        take(3, "a/1", False, [no, no]),
+        take(4, "a/2", True, [0, 0, 5]),
+        take(5, "a/2", False, [5, 5, 5]),
+    ]
+    scores = torch.zeros(1, 1, len(GESTURES))
+    scores[..., 3], scores[..., 5] = 9, 5  # 3 is no gesture of this data set
+    oracle: Any = Oracle(scores)
+    assert gesture_scores(oracle, takes, False) == {"a/1": 0.5, "a/2": 1.0}
+    assert oracle.asked == [(1, None), (2, None), (5, None)]
+    oracle.asked.clear()
+    assert gesture_scores(oracle, takes, True) == {"a/1": 0.5, "a/2": 1.0}
+    assert [(n, known.of) for n, known in oracle.asked] == [(1, "a/1"), (2, "a/1"), (5, "a/2")]
 
 
 def test_a_twin_without_codebooks_is_scored_as_well(world: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import runpy
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -43,6 +43,20 @@ def test_bundled_recipes_are_whole() -> None:
 def test_fields_of_the_codec_go_by_their_own_names() -> None:
     recipe = Recipe.load("emg-codec", ["quantizer.levels=4", "encoder.dropout=0.1"])
     assert recipe.model.overrides == {"quantizer.levels": 4, "encoder.dropout": 0.1}
+
+
+def test_a_recipe_starts_from_the_one_that_it_extends(tmp_path: Path) -> None:
+    text = 'extends = "student"\n[optim]\nsteps = 7\n[data.weights]\nmyo_ciil = 3.0'
+    recipe, base = loaded(text, tmp_path), Recipe.load("student")
+    assert recipe.model == base.model
+    assert recipe.optim == replace(base.optim, steps=7)
+    assert recipe.data.weights == {"myo_ciil": 3.0}
+    (tmp_path / "other.toml").write_text(f'extends = "{tmp_path / "recipe.toml"}"')
+    assert Recipe.load(tmp_path / "other.toml") == recipe
+    with pytest.raises(ConfigError, match="extends itself"):
+        loaded(f'extends = "{tmp_path / "other.toml"}"', tmp_path)
+    with pytest.raises(ConfigError, match="neither a file nor bundled"):
+        loaded('extends = "studnet"', tmp_path)
 
 
 def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,20 +20,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from training import SMALL, people, recipe, write_people, write_recipe
+from training import SMALL, recipe, write_people, write_recipe
 
-from emgcodec import GESTURES, Codec, Montage
+from emgcodec import Codec, Montage
 from emgcodec.cli import main
 from emgcodec.config import ConfigError
 from emgcodec.nn.quantizer import CodebookTrainer, Quantizer
 from emgcodec.train import loop
 from emgcodec.train.checkpoint import Checkpoint
-from emgcodec.train.data import UNLABELLED, Segment, calibrations
+from emgcodec.train.data import UNLABELLED
 from emgcodec.train.loop import TrainingError, train
 from emgcodec.train.losses import gesture_loss
 from emgcodec.train.processes import interrupts
 from emgcodec.train.recipe import Recipe
-from emgcodec.train.score import balanced_accuracy, score_gestures
 from emgcodec.train.windows import Windows
 
 pytest.importorskip("lightning")
@@ -514,72 +513,3 @@ def test_the_smoke_recipe_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert codec.config.provenance["data"]["simulated"]["people"] == ["0"]
     codes = codec.encode(torch.randn(1, 12, 4000) * 30, montage=Montage.ring(12))
     assert codes.shape == (1, 2, 63)
-
-
-# Scores
-
-
-class Oracle:
-    """Stands in for a codec: answers what the test wants, and remembers what it was asked."""
-
-    def __init__(self, scores: Tensor) -> None:
-        self.scores = scores
-        self.asked: list[tuple[int, Any]] = []
-
-    def encode(self, x: Tensor, *, montage: Montage, calibration: Any) -> Tensor:
-        self.asked.append((int(x[0, 0, 0]), calibration))
-        return torch.zeros(1, 1, x.shape[2] // 64, dtype=torch.long)
-
-    def predict(self, codes: Tensor, head: str) -> Tensor:
-        assert head == "gesture"
-        return self.scores.expand(1, codes.shape[2], -1)
-
-
-def segment(number: int, subject: str, block: str, labels: Sequence[int]) -> Segment:
-    dataset = subject.split("/")[0]
-    x = np.full((1, 64 * len(labels)), number, np.float32)
-    montage = Montage.ring(1)
-    return Segment(dataset, subject, f"{subject}/1", block, montage, x, np.array(labels))
-
-
-def test_scores_leave_out_what_calibrates_and_answer_within_the_data_set() -> None:
-    no = UNLABELLED
-    segments = [
-        segment(0, "a/1", "first", [0, 0, 0]),
-        segment(1, "a/1", "first", [5, 5, 5]),
-        segment(2, "a/1", "second", [0, no, 5]),
-        segment(3, "a/1", "third", [0, 0, 0]),
-        segment(4, "a/2", "first", [0, 0, 5]),
-        segment(5, "a/2", "second", [5, 5, 5]),
-        segment(6, "b/1", "first", [1, 1]),
-        segment(7, "b/1", "second", [1, 2, no]),
-    ]
-    scores = torch.zeros(1, 1, len(GESTURES))
-    scores[..., 3], scores[..., 5], scores[..., 2] = 9, 5, 4  # 3 is a gesture of neither
-    oracle: Any = Oracle(scores)
-    found = score_gestures(oracle, segments, None)
-    assert found == {"a": {"a/1": 0.5, "a/2": 1.0}, "b": {"b/1": 0.5}}
-    assert oracle.asked == [(2, None), (3, None), (5, None), (7, None)]
-    known: Any = {name: SimpleNamespace(mains=None) for name in ("a/1/1", "a/2/1", "b/1/1")}
-    oracle.asked.clear()
-    assert score_gestures(oracle, segments, known) == found
-    wearings = ["a/1/1", "a/1/1", "a/2/1", "b/1/1"]
-    assert oracle.asked == [(n, known[w]) for n, w in zip((2, 3, 5, 7), wearings, strict=True)]
-
-
-def test_scores_of_a_codec_are_those_of_its_codes() -> None:
-    segments, codec = people()
-    found = score_gestures(codec, segments, calibrations(segments, codec))
-    assert {name: sorted(scores) for name, scores in found.items()} == {
-        "3dc": ["3dc/S0", "3dc/S2"],
-        "myo_laval": ["myo_laval/S1", "myo_laval/S3"],
-    }
-    assert all(0 <= score <= 1 for scores in found.values() for score in scores.values())
-
-
-def test_balanced_accuracy_by_hand() -> None:
-    truth = np.array([0, 0, 0, 0, 1, 1, 7])
-    guess = np.array([0, 0, 0, 1, 1, 7, 7])
-    assert balanced_accuracy(truth, guess) == pytest.approx((3 / 4 + 1 / 2 + 1) / 3)
-    assert balanced_accuracy(truth, truth) == 1.0
-    assert math.isnan(balanced_accuracy(truth[:0], guess[:0]))

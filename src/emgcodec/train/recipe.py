@@ -337,7 +337,8 @@ class Recipe:
         """Reads a recipe; what it leaves out has its default.
 
         Args:
-            name: Path of a TOML file, or the name of a bundled recipe.
+            name: Path of a TOML file, or the name of a bundled recipe. Its first line may be
+                ``extends = "tiny"``: what it leaves out is then as in that recipe.
             changes: ``key=value`` each: a dotted name and a TOML value; a text needs no quotes.
                 Fields of the codec's config go by their own names, ``quantizer.levels=4``.
 
@@ -345,12 +346,9 @@ class Recipe:
             ConfigError: if there is none, it is no TOML, or has fields or values that cannot be.
         """
         data = {name: to_plain(part()) for name, part in get_type_hints(cls).items()}
-        try:
-            table = tomllib.loads(_text(name))
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigError(f"recipe {name} is no TOML: {error}") from error
-        for key, value in _fields(table):
-            set_field(data, key, value, _FREE)
+        for table in _tables(name):
+            for key, value in _fields(table):
+                set_field(data, key, value, _FREE)
         for change in changes:
             key, equals, value = change.partition("=")
             require(bool(equals), f"--set {change}: give key=value, for example optim.lr=5e-4")
@@ -379,6 +377,18 @@ def list_recipes() -> list[str]:
     """Names of the recipes that come with the package."""
     folder = resources.files("emgcodec.train") / "recipes"
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir())
+
+
+def _tables(name: str | Path, *above: str) -> Iterator[dict[str, Any]]:
+    """What a recipe says, after what those say that it extends."""
+    require(str(name) not in above, f"recipe {name} extends itself: {above}")
+    try:
+        table = tomllib.loads(_text(name))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"recipe {name} is no TOML: {error}") from error
+    if base := table.pop("extends", None):
+        yield from _tables(base, *above, str(name))
+    yield table
 
 
 def _text(name: str | Path) -> str:
