@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from emgcodec.layouts import KINDS, Layout, LayoutError
+from emgcodec.layouts import GAPS, KINDS, Layout, LayoutError
 
 CODES = np.array([[17, 3, 0], [903, 1023, 0]], np.uint16)
 
@@ -21,7 +23,9 @@ def layouts(draw: st.DrawFn) -> Layout:
     levels = draw(st.integers(1, 8))
     most = int((2**30) ** (1 / levels)) if kind == "joint" else 65_536
     size = draw(st.integers(2, min(most, 65_536)))
-    return Layout(kind, levels, size, draw(st.sampled_from([0, 1, 32_000, 128_256])))
+    stack = draw(st.integers(1, 4)) if kind in ("parallel", "delay") else 1
+    offset, gaps = draw(st.sampled_from([0, 1, 32_000, 128_256])), draw(st.sampled_from(GAPS))
+    return Layout(kind, levels, size, offset, stack=stack, gaps=gaps)
 
 
 @st.composite
@@ -50,14 +54,19 @@ def same(read: tuple[np.ndarray, np.ndarray], codes: np.ndarray, valid: np.ndarr
 @given(coded())
 def test_ids_and_text_give_the_codes_back(case: tuple[Layout, np.ndarray, np.ndarray]) -> None:
     layout, codes, valid = case
-    ids = layout.to_ids(codes, valid)
+    ids, text = layout.to_ids(codes, valid), layout.to_text(codes, valid)
+    assert Layout.from_dict(json.loads(json.dumps(layout.to_dict()))) == layout
+    if layout.gaps == "runs":
+        assert same(layout.to_codes(ids, valid), codes, valid)
+        kept = valid | np.concatenate([[True], valid[:-1]])[: len(valid)]
+        codes, valid = codes[:, kept], valid[kept]  # without `valid` a gap is a frame long
+        assert np.array_equal(layout.to_ids(codes, valid), ids)
     assert ids.dtype == np.int64
     assert layout.offset <= ids.min(initial=layout.offset)
     assert ids.max(initial=0) < layout.offset + layout.vocab_size
     assert same(layout.to_codes(ids), codes, valid)
     assert same(layout.to_codes(ids.astype(np.int32).tolist()), codes, valid)
-    assert same(layout.from_text(layout.to_text(codes, valid)), codes, valid)
-    assert Layout.from_dict(json.loads(json.dumps(layout.to_dict()))) == layout
+    assert same(layout.from_text(text), codes, valid)
     if layout.kind in ("flat", "joint"):
         assert ids.shape == (codes.shape[1] * layout.tokens_per_frame,)
         framed = layout.to_ids(codes, valid, specials=True)
@@ -66,8 +75,9 @@ def test_ids_and_text_give_the_codes_back(case: tuple[Layout, np.ndarray, np.nda
         for part in (framed, framed[1:], framed[:-1]):
             assert same(layout.to_codes(part), codes, valid)
     else:
-        late = layout.num_codebooks - 1 if layout.kind == "delay" else 0
-        assert ids.shape == (layout.num_codebooks, codes.shape[1] + late)
+        late = layout.rows - 1 if layout.kind == "delay" else 0
+        assert layout.rows == layout.num_codebooks * layout.stack
+        assert ids.shape == (layout.rows, -(-codes.shape[1] // layout.stack) + late)
         with pytest.raises(LayoutError, match="rows"):
             layout.to_ids(codes, valid, specials=True)
 
@@ -78,7 +88,7 @@ def test_whatever_is_read_is_what_would_have_been_written(
 ) -> None:
     shape = data.draw(st.tuples(*[st.integers(0, 4)] * (1 + (layout.kind in KINDS[1:3]))))
     if len(shape) == 2:
-        shape = (layout.num_codebooks, shape[1])
+        shape = (layout.rows, shape[1])
     element = st.integers(layout.offset, layout.offset + min(layout.vocab_size, 120) - 1)
     specials = st.sampled_from([layout.bos, layout.eos, layout.pad, layout.gap])
     ids = data.draw(hnp.arrays(np.int64, shape, elements=element | specials))
@@ -107,6 +117,7 @@ def test_one_id_changed_is_another_recording_or_an_error(
     ids = layout.to_ids(codes, valid)
     if not ids.size:
         return
+    codes, valid = layout.to_codes(ids)
     place = data.draw(st.integers(0, ids.size - 1))
     changed = ids.copy()
     changed.flat[place] = data.draw(
@@ -145,6 +156,31 @@ def test_ids_by_hand() -> None:
     assert joint.tokens_per_frame == 1
     three = Layout("joint", 3, 10).to_ids([[1], [2], [3]])
     assert three.tolist() == [123]
+
+
+def test_stacks_and_runs_of_gaps_by_hand() -> None:
+    stacked = Layout("parallel", 2, 1024, stack=2)
+    assert stacked.to_ids(CODES).tolist() == [[17, 0], [1927, 1024], [3, 2050], [2047, 2050]]
+    late = Layout("delay", 2, 1024, stack=2).to_ids(CODES[:, :1])
+    assert late.tolist() == [
+        [17, 2050, 2050, 2050],
+        [2050, 1927, 2050, 2050],
+        [2050, 2050, 2050, 2050],
+        [2050, 2050, 2050, 2050],
+    ]
+    valid = [False, False, True, False, False, False, True, False]
+    codes = np.arange(16).reshape(2, 8)
+    runs = Layout("joint", 2, 16, gaps="runs")
+    ids = runs.to_ids(codes, valid)
+    assert ids.tolist() == [runs.gap, 2 * 16 + 10, runs.gap, 6 * 16 + 14, runs.gap]
+    assert runs.to_codes(ids)[1].tolist() == [False, True, False, True, False]
+    assert np.array_equal(runs.to_codes(ids, valid)[0], np.where(valid, codes, 0))
+    with pytest.raises(LayoutError, match="of another recording"):
+        runs.to_codes(ids, valid[:-1])
+    with pytest.raises(LayoutError, match="side by side"):
+        runs.to_codes([runs.gap, runs.gap])
+    with pytest.raises(LayoutError, match="leave it out"):
+        Layout("joint", 2, 16).to_codes(ids, valid)
 
 
 def test_text_by_hand() -> None:
@@ -226,6 +262,21 @@ def test_ids_that_no_codes_could_have_produced(kind: str, ids: object, reason: s
 
 
 @pytest.mark.parametrize(
+    ("ids", "reason"),
+    [
+        ([[1], [12]], "4 rows"),
+        ([[22], [22], [22], [22]], "unfilled"),
+        ([[1], [12], [22], [13]], "cannot stand"),
+        ([[22], [22], [1], [12]], "unfilled"),
+        ([[1, 2], [12, 13], [22, 3], [22, 13]], "unfilled|cannot stand"),
+    ],
+)
+def test_stacks_that_no_codes_could_have_filled(ids: object, reason: str) -> None:
+    with pytest.raises(LayoutError, match=reason):
+        Layout("parallel", 2, 10, stack=2).to_codes(ids)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "<emg_0_0001>",
@@ -285,6 +336,9 @@ def test_codes_must_fit() -> None:
         ({"offset": -1}, "offset"),
         ({"offset": "0"}, "offset"),
         ({"vocab_id": None}, "vocab_id"),
+        ({"stack": 0}, "stack"),
+        ({"stack": 2}, "parallel"),
+        ({"gaps": "none"}, "gaps"),
         ({"format_version": 2}, "upgrade"),
         ({"format_version": None}, "format_version"),
         ({"delays": [0, 1]}, "delays"),
@@ -304,6 +358,17 @@ def test_a_stored_layout_must_be_whole() -> None:
             Layout.from_dict({key: value for key, value in stored.items() if key != name})
     with pytest.raises(LayoutError, match="stored layout"):
         Layout.from_dict([])  # type: ignore[arg-type]
+
+
+def test_the_page_of_layouts_is_what_the_code_says() -> None:
+    docs = Path(__file__).parents[1] / "docs"
+    made = runpy.run_path(str(docs / "make_layouts.py"))
+    assert made["document"]() == (docs / "layouts.md").read_text("utf-8")
+    assert made["picture"]() == (docs / "layouts.svg").read_text("utf-8")
+    for kind, options in made["SHOWN"]:  # the picture's texts are the tokens' own
+        layout = Layout(kind, 2, 1024, **options)
+        shown = "".join("".join(column) for column in zip(*made["cells"](layout), strict=True))
+        assert shown == layout.to_text(made["CODES"], made["VALID"])
 
 
 def test_import_is_light() -> None:

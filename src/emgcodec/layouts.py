@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 KINDS = ("flat", "parallel", "delay", "joint")
+GAPS = ("frames", "runs")
 SPECIALS = ("bos", "eos", "pad", "gap")
 MAX_CODEBOOKS = 64
+MAX_STACK = 64
 MAX_CODEBOOK_SIZE = 65_536  # codes are uint16
 MAX_ID = 2**31 - 1
 MAX_LISTED_JOINT_CODES = 65_536
@@ -43,7 +45,11 @@ class Layout:
     - ``delay``: (K, T + K - 1), row k shifted right by k frames, pad around it.
     - ``joint``: (T,), one id for each frame.
 
-    A frame that is not valid is written as the gap id, on every level.
+    A frame that is not valid is written as the gap id, on every level. With ``gaps="runs"`` a run
+    of such frames takes the place of one; how long it was, only `valid` tells.
+
+    ``stack=S`` puts S frames into each column of a layout with rows: (S * K,) rows, the levels of
+    the first frame on top, pad where the last column is not full. Ids stay what they are.
 
     Attributes:
         kind: One of the above.
@@ -51,6 +57,8 @@ class Layout:
         codebook_size: V, codes of each level, 2 to 65 536.
         offset: First id, for example the size of the text vocabulary.
         vocab_id: Which codebooks the codes belong to; empty where nobody said.
+        stack: S, frames of each column, 1 to 64; more than 1 for ``parallel`` and ``delay`` only.
+        gaps: ``frames``, a gap for each frame without valid signal, or ``runs``, one for each run.
     """
 
     kind: str
@@ -58,14 +66,18 @@ class Layout:
     codebook_size: int
     offset: int = 0
     vocab_id: str = ""
+    stack: int = 1
+    gaps: str = "frames"
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise LayoutError(f"layout kind={self.kind!r} is unknown: choose from {list(KINDS)}")
+        for name, known in (("kind", KINDS), ("gaps", GAPS)):
+            if (value := getattr(self, name)) not in known:
+                raise LayoutError(f"layout {name}={value!r} is unknown: choose from {list(known)}")
         for name, low, high in (
             ("num_codebooks", 1, MAX_CODEBOOKS),
             ("codebook_size", 2, MAX_CODEBOOK_SIZE),
             ("offset", 0, MAX_ID),
+            ("stack", 1, MAX_STACK),
         ):
             value = getattr(self, name)
             whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
@@ -76,6 +88,11 @@ class Layout:
             object.__setattr__(self, name, int(value))
         if not isinstance(self.vocab_id, str):
             raise LayoutError(f"layout vocab_id={self.vocab_id!r}: give a string")
+        if self.stack > 1 and not self.has_rows:
+            raise LayoutError(
+                f"layout stack={self.stack}: a {self.kind!r} layout has no rows to stack frames "
+                "in, use kind='parallel' or 'delay'"
+            )
         if self.offset + self.vocab_size > MAX_ID + 1:
             fix = "use kind='flat'" if self.kind == "joint" else "lower the offset"
             raise LayoutError(
@@ -94,6 +111,16 @@ class Layout:
         return 1 if self.kind == "joint" else self.num_codebooks
 
     @property
+    def has_rows(self) -> bool:
+        """Whether ids are two-dimensional, a column for each step of the model."""
+        return self.kind in ("parallel", "delay")
+
+    @property
+    def rows(self) -> int:
+        """Ids of one step of the model: stacked levels, or 1 for ``flat`` and ``joint``."""
+        return self.stack * self.num_codebooks if self.has_rows else 1
+
+    @property
     def bos(self) -> int:
         """Id that opens a sequence."""
         return self._special("bos")
@@ -105,7 +132,7 @@ class Layout:
 
     @property
     def pad(self) -> int:
-        """Id around the shifted rows of `delay`, and free for padding batches."""
+        """Id around shifted rows and in unfilled stacks, and free for padding batches."""
         return self._special("pad")
 
     @property
@@ -130,10 +157,13 @@ class Layout:
             LayoutError: if the codes do not fit the layout, or for `specials` on rows.
         """
         rows, mask = self._check_codes(codes, valid)
+        if self.gaps == "runs":
+            kept = _one_of_each_run(mask)
+            rows, mask = rows[:, kept], mask[kept]
         if self.kind == "joint":
             rows = (self._weights @ rows)[None]
         rows = np.where(mask, rows + self._first_ids, self.gap)
-        if self.kind in ("flat", "joint"):
+        if not self.has_rows:
             ids = rows.T.reshape(-1)
             return np.concatenate([[self.bos], ids, [self.eos]]) if specials else ids
         if specials:
@@ -141,13 +171,18 @@ class Layout:
                 f"specials=True: a {self.kind!r} layout has rows, so add bos and eos columns "
                 "yourself, or use 'flat' or 'joint'"
             )
+        rows = self._stacked(rows)
         return self._shift(rows) if self.kind == "delay" else rows
 
-    def to_codes(self, ids: npt.ArrayLike) -> tuple[CodeArray, BoolArray]:
+    def to_codes(
+        self, ids: npt.ArrayLike, valid: npt.ArrayLike | None = None
+    ) -> tuple[CodeArray, BoolArray]:
         """The codes behind token ids: the inverse of `to_ids`, with or without its specials.
 
         Args:
             ids: Integers, shaped as the kind says (see the class).
+            valid: With ``gaps="runs"``, (T,) bool as `to_ids` was given it, which gives gaps
+                their length back; None leaves each gap one frame long.
 
         Returns:
             codes (K, T), 0 in frames that are not valid, and valid (T,).
@@ -155,7 +190,25 @@ class Layout:
         Raises:
             LayoutError: for ids that no codes could have produced, naming the place.
         """
-        rows = self._check_ids(ids)
+        codes, found = self._decoded(self._check_ids(ids))
+        if self.gaps == "frames":
+            if valid is not None and not np.array_equal(valid, found):
+                raise LayoutError("valid is not where the ids have their gaps: leave it out")
+            return codes, found
+        if valid is None:
+            valid = found
+        mask = np.asarray(valid, bool)
+        if not np.array_equal(found, mask[_one_of_each_run(mask)]):
+            raise LayoutError(
+                "gaps of the ids are not the runs of valid=False: two gaps stand side by side, or "
+                "valid is of another recording"
+            )
+        full = np.zeros((self.num_codebooks, len(mask)), np.uint16)
+        full[:, mask] = codes[:, found]
+        return full, mask
+
+    def _decoded(self, rows: IdArray) -> tuple[CodeArray, BoolArray]:
+        """Codes and validity of unstacked rows of ids."""
         gaps = rows == self.gap
         valid = ~gaps.any(axis=0)
         if (half := ~valid & ~gaps.all(axis=0)).any():
@@ -195,13 +248,11 @@ class Layout:
         if stray := _TOKEN.sub("", text).strip():
             raise LayoutError(f"text holds {stray[:40]!r} between its tokens: cut it out first")
         ids = np.array([self._parse(token) for token in _TOKEN.findall(text)], np.int64)
-        if self.kind in ("flat", "joint"):
+        if not self.has_rows:
             return self.to_codes(ids)
-        if ids.size % self.num_codebooks:
-            raise LayoutError(
-                f"text holds {ids.size} tokens, not a multiple of {self.num_codebooks} levels"
-            )
-        return self.to_codes(ids.reshape(-1, self.num_codebooks).T)
+        if ids.size % self.rows:
+            raise LayoutError(f"text holds {ids.size} tokens, not a multiple of {self.rows} rows")
+        return self.to_codes(ids.reshape(-1, self.rows).T)
 
     def special_tokens(self) -> list[str]:
         """All token strings in the order of their ids, to extend a text tokenizer with.
@@ -292,10 +343,12 @@ class Layout:
             )
         rows = array.astype(np.int64)
         levels = self.tokens_per_frame
-        if self.kind in ("parallel", "delay"):
-            if rows.ndim != 2 or len(rows) != levels:
-                raise LayoutError(f"ids have shape {rows.shape}: {self.kind!r} has {levels} rows")
-            return self._unshift(rows) if self.kind == "delay" else rows
+        if self.has_rows:
+            if rows.ndim != 2 or len(rows) != self.rows:
+                raise LayoutError(
+                    f"ids have shape {rows.shape}: {self.kind!r} has {self.rows} rows"
+                )
+            return self._unstacked(self._unshift(rows) if self.kind == "delay" else rows)
         if rows.ndim != 1:
             raise LayoutError(f"ids have shape {rows.shape}: {self.kind!r} has one dimension")
         rows = rows[1:] if rows.size and rows[0] == self.bos else rows
@@ -305,6 +358,23 @@ class Layout:
                 f"{rows.size} ids are not whole frames of {levels}: the last frame is incomplete"
             )
         return rows.reshape(-1, levels).T
+
+    def _stacked(self, rows: IdArray) -> IdArray:
+        """(K, T) to (S * K, ceil(T / S))."""
+        spare = np.full((len(rows), -rows.shape[1] % self.stack), self.pad)
+        filled = np.concatenate([rows, spare], axis=1)
+        return filled.T.reshape(-1, self.rows).T
+
+    def _unstacked(self, stacked: IdArray) -> IdArray:
+        rows = stacked.T.reshape(-1, self.num_codebooks).T
+        padded = (rows == self.pad).all(axis=0)
+        frames = rows.shape[1] - int(padded[-self.stack :].sum() if self.stack > 1 else 0)
+        if not np.array_equal(self._stacked(rows[:, :frames]), stacked):
+            raise LayoutError(
+                f"pad ids ({self.pad}) do not stand exactly where a stack of {self.stack} is left "
+                "unfilled: at the end of the last column"
+            )
+        return rows[:, :frames]
 
     def _shift(self, rows: IdArray) -> IdArray:
         levels, frames = rows.shape
@@ -321,7 +391,8 @@ class Layout:
                 f"ids have {columns} columns: 'delay' of {levels} levels has at least {levels - 1}"
             )
         rows = np.stack([shifted[level, level : level + frames] for level in range(levels)])
-        if not np.array_equal(shifted, self._shift(rows)) or (rows == self.pad).any():
+        stray = self.stack == 1 and (rows == self.pad).any()
+        if stray or not np.array_equal(shifted, self._shift(rows)):
             raise LayoutError(
                 f"pad ids ({self.pad}) do not stand exactly where 'delay' puts them: row k begins "
                 f"with k of them and ends with {levels - 1} - k"
@@ -349,6 +420,12 @@ class Layout:
             if index < self._num_codes and self._token(self.offset + index) == token:
                 return self.offset + index
         raise LayoutError(f"token {token!r} is not of this layout: did another one write it?")
+
+
+def _one_of_each_run(valid: BoolArray) -> BoolArray:
+    """Which frames stay when each run of frames that are not valid is cut down to its first."""
+    first: BoolArray = np.concatenate([[True], valid[:-1]])[: len(valid)]
+    return valid | first
 
 
 def _integers(name: str, values: npt.ArrayLike) -> npt.NDArray[np.integer[Any]]:
