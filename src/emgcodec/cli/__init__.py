@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from emgcodec.cli import data, decode, evaluate, info, inspect, tokenize, train
+from emgcodec.cli import corpus, data, decode, evaluate, info, inspect, tokenize, train
 from emgcodec.cli.options import complain
 
 COMMANDS = {
@@ -16,6 +16,7 @@ COMMANDS = {
     "inspect": inspect,
     "tokenize": tokenize,
     "decode": decode,
+    "corpus": corpus,
     "data": data,
     "train": train,
     "evaluate": evaluate,
