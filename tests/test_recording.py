@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,37 @@ def test_a_source_is_read_only_when_and_where_it_is_needed() -> None:
     assert source.asked == [(10, 20), (990, 1000)]
     with pytest.raises(RecordingError, match="electrodes first"):
         Recording(Lazy((1000, 4)), 100)
+
+
+def test_the_next_block_is_read_while_one_is_worked_on() -> None:
+    source = Lazy((2, 950))
+    rec = Recording(source, 100)
+    blocks = rec.blocks(1.0)
+    first = next(blocks)
+    wanted = [(start, min(start + 100, 950)) for start in range(0, 950, 100)]
+    for _ in range(1000):
+        if source.asked == wanted[:2]:
+            break
+        time.sleep(0.005)
+    assert source.asked == wanted[:2]  # and not further: memory is bounded
+    np.testing.assert_array_equal(np.concatenate([first, *blocks], axis=1), ramp(2, 950))
+    assert source.asked == wanted
+
+
+def test_a_source_that_fails_ahead_fails_at_its_block() -> None:
+    class Torn(Lazy):
+        def read(self, start: int, stop: int) -> np.ndarray[Any, Any]:
+            if start >= 300:
+                raise RecordingError("torn")
+            return super().read(start, stop)
+
+    blocks = Recording(Torn((2, 950)), 100).blocks(1.0)
+    assert [next(blocks).shape for _ in range(3)] == 3 * [(2, 100)]
+    with pytest.raises(RecordingError, match="torn"):
+        next(blocks)
+    given_up = Recording(Torn((2, 950)), 100).blocks(1.0)
+    next(given_up)
+    given_up.close()  # type: ignore[attr-defined]
 
 
 def test_with_montage_leaves_the_first_recording_alone() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Protocol, runtime_checkable
@@ -184,11 +185,23 @@ class Recording:
             return np.ascontiguousarray(part, dtype=np.float32)
 
     def blocks(self, seconds: float = BLOCK_SECONDS) -> Iterator[FloatArray]:
-        """The signal in blocks of `seconds`, each (C, n): constant memory for any length."""
+        """The signal in blocks of `seconds`, each (C, n): constant memory for any length.
+
+        While one is worked on, the next is read from its file in a thread.
+        """
         size = round(seconds * self.sample_rate)
         size = max(1, min(size, MAX_BLOCK_VALUES // self.num_electrodes))
-        for start in range(0, self.num_samples, size):
-            yield self.read(start, min(start + size, self.num_samples))
+        starts = range(0, self.num_samples, size)
+        blocks = (self.read(start, start + size) for start in starts)
+        if isinstance(self._source, np.ndarray) or len(starts) < 2:
+            yield from blocks
+            return
+        with ThreadPoolExecutor(1) as ahead:
+            coming = ahead.submit(next, blocks)
+            for _ in starts[1:]:
+                block, coming = coming.result(), ahead.submit(next, blocks)
+                yield block
+            yield coming.result()
 
     def with_montage(self, montage: Montage | str) -> Recording:
         """The same recording with other electrode positions; the signal is shared.
