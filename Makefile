@@ -2,6 +2,7 @@
 # make test              format, lint, types and the fast tests; what continuous integration runs
 # make test-all          the same with the slow tests and more random examples
 # make bench             encoding speed
+# make bench-corpus      bulk tokenization: speed, scaling, memory
 # make bench-simulator   simulated beside real recordings; needs EMGCODEC_DATA
 # make clean             remove the environment and everything generated
 
@@ -10,7 +11,7 @@ REC ?=
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: demo test test-all check bench bench-simulator clean
+.PHONY: demo test test-all check bench bench-corpus bench-simulator clean
 
 demo: .venv/.demo
 	$(BIN)/python examples/demo.py $(REC)
@@ -28,6 +29,9 @@ check: .venv/.dev
 
 bench: .venv/.demo
 	$(BIN)/python benchmarks/encode.py --json docs/results/encode.json --page docs/performance.md
+
+bench-corpus: .venv/.dev
+	$(BIN)/python benchmarks/corpus.py --json docs/results/corpus.json
 
 bench-simulator: .venv/.demo
 	$(BIN)/python benchmarks/simulator.py --json docs/results/simulator.json --page docs/simulator.md

@@ -603,11 +603,9 @@ _CLUSTER = """
 import sys, ray
 from ray.cluster_utils import Cluster
 from emgcodec.cli import main
-cluster = Cluster(
-    initialize_head=True,
-    head_node_args={"num_cpus": 1, "node_ip_address": "127.0.0.1", "include_dashboard": False},
-)
-cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1")
+head = {"num_cpus": 1, "include_dashboard": False}
+cluster = Cluster(initialize_head=True, head_node_args=head)
+cluster.add_node(num_cpus=1)
 cluster.wait_for_nodes()
 print("nodes", len(cluster.list_all_nodes()))
 status = main([*sys.argv[1:], "--address", cluster.address])
@@ -623,7 +621,11 @@ def test_two_ray_nodes_make_the_same_files(
     pytest.importorskip("ray")
     argv = command(many, tmp_path / "out", model, "--engine", "ray")[3:]
     done = subprocess.run(
-        [sys.executable, "-c", _CLUSTER, *argv], env=ENVIRONMENT, capture_output=True, text=True
+        [sys.executable, "-c", _CLUSTER, *argv],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert "nodes 2" in done.stdout

@@ -1,0 +1,217 @@
+"""Bulk tokenization: speed, where the time goes, scaling, Ray's cost, bytes, memory.
+
+    python benchmarks/corpus.py
+    python benchmarks/corpus.py --json docs/results/corpus.json
+
+Sessions are noise on two wristbands of 16 electrodes at 2 kHz, which changes the speed of nothing.
+Contenders take turns within a round; the median over rounds of their ratio is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+
+from emgcodec import Codec, Recording, read
+from emgcodec.corpus import build
+from emgcodec.corpus.formats import FORMATS
+from emgcodec.corpus.row import Row
+from emgcodec.corpus.settings import Settings
+from emgcodec.io import write_session
+from emgcodec.layouts import Layout
+from emgcodec.signal import Preparation
+
+RATE, ELECTRODES = 2000, 32
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def rounds(contenders: dict[str, Callable[[], object]], count: int) -> list[dict[str, float]]:
+    """Seconds of every contender in every round, after one that does not count."""
+    for work in contenders.values():
+        work()
+    return [{name: timed(work) for name, work in contenders.items()} for _ in range(count)]
+
+
+def ratio(found: list[dict[str, float]], above: str, below: str) -> float:
+    """Median over rounds of the ratio of two contenders' times."""
+    return statistics.median(each[above] / each[below] for each in found)
+
+
+def sessions(folder: Path, count: int, seconds: int) -> Path:
+    """A folder of session files, without compression."""
+    folder.mkdir()
+    for number in range(count):
+        emg = np.random.default_rng(number).normal(0, 30, (ELECTRODES, seconds * RATE))
+        facts = {"dataset": "noise", "subject": f"S{number}"}
+        write_session(
+            Recording(emg.astype("f4"), RATE, montage="emg2qwerty", metadata=facts),
+            folder / f"{number:03d}.hdf5",
+        )
+    return folder
+
+
+def zipped(path: Path) -> Path:
+    """The same session compressed, as the published ones are."""
+    target = path.with_suffix(".gzip.hdf5")
+    with h5py.File(path) as source, h5py.File(target, "w") as file:
+        group = file.create_group("emg2qwerty")
+        group.attrs.update(source["emg2qwerty"].attrs)
+        rows = source["emg2qwerty/timeseries"][:]
+        group.create_dataset("timeseries", data=rows, chunks=True, compression="gzip")
+    return target
+
+
+def reading(codec: Codec, path: Path, count: int) -> dict[str, float]:
+    """What `tokenize` of a file costs over `tokenize` and `encode` of the array in it."""
+    plain, packed = read(path), zipped(path)
+    array = Recording(plain.emg, RATE, montage=plain.montage)
+    x = torch.from_numpy(array.emg)[None]
+    found = rounds(
+        {
+            "encode": lambda: codec.encode(x, montage=plain.montage),
+            "array": lambda: codec.tokenize(array),
+            "plain": lambda: codec.tokenize(path),
+            "gzip": lambda: codec.tokenize(packed),
+        },
+        count,
+    )
+    pairs = (("array", "encode"), ("plain", "array"), ("gzip", "array"), ("plain", "encode"))
+    return {f"{above}_over_{below}": ratio(found, above, below) for above, below in pairs}
+
+
+def shares(codec: Codec, path: Path, folder: Path, count: int) -> dict[str, float]:
+    """Shares of reading, preparing, model and writing in their sum."""
+    rec = read(path)
+    tokens = codec.tokenize(rec)
+    layout = Layout("flat", codec.num_codebooks, codec.codebook_size)
+    settings = Settings("", "", layout, "parquet", {"train": 1.0}, 1.0, None, None, None)
+    x = torch.from_numpy(rec.emg)[None]
+
+    def prepare() -> None:
+        preparation = Preparation(RATE, codec.sample_rate, ELECTRODES, None)
+        for start in range(0, x.shape[2], 60 * RATE):
+            preparation.push(x[0, :, start : start + 60 * RATE].numpy())
+        preparation.flush()
+
+    def write() -> None:
+        row = Row("x", tokens, tokens.to_ids(layout).astype(np.int32), ())
+        FORMATS["parquet"](folder / "one", [row], settings)
+
+    found = rounds(
+        {
+            "reading": lambda: sum(block.shape[1] for block in rec.blocks()),
+            "preparing": prepare,
+            "model": lambda: codec.encode(x, montage=rec.montage),
+            "writing": write,
+        },
+        count,
+    )
+    median = {name: statistics.median(each[name] for each in found) for name in found[0]}
+    return {name: seconds / sum(median.values()) for name, seconds in median.items()}
+
+
+def engines(source: Path, folder: Path, count: int, ray: bool) -> list[dict[str, float]]:
+    """Seconds of whole builds, workers' start and all, taking turns."""
+    found = []
+    for number in range(count):
+        chosen = {"one": {"workers": 1}, "two": {"workers": 2}}
+        if ray:
+            chosen["ray"] = {"workers": 2, "engine": "ray"}
+        each = {}
+        for name, options in chosen.items():
+            out = folder / f"{name}{number}"
+            each[name] = timed(
+                lambda out=out, o=options: build([source], out, shard_megabytes=20, **o)
+            )
+        found.append(each)
+    return found
+
+
+_MEMORY = """
+import sys
+from emgcodec.corpus import build
+build([sys.argv[1]], sys.argv[2], shard_megabytes=20)
+lines = open("/proc/self/status").read().splitlines()
+print(int(next(l for l in lines if l.startswith("VmHWM")).split()[1]) / 1024)
+"""
+
+
+def peak_memory(source: Path, out: Path) -> float:
+    """MiB of a whole process that builds."""
+    command = [sys.executable, "-c", _MEMORY, str(source), str(out)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def main() -> None:
+    """Prints the numbers and, if asked, writes them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, help="write the numbers here")
+    parser.add_argument("--rounds", type=int, default=5, help="of the short ones (5)")
+    parser.add_argument("--builds", type=int, default=3, help="rounds of whole builds (3)")
+    parser.add_argument("--minutes", type=float, default=24.0, help="of signal in them (24)")
+    parser.add_argument("--no-ray", action="store_true")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    codec = Codec.from_pretrained()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        one = next(sessions(folder / "one", 1, 60).iterdir())
+        result: dict[str, Any] = {"tokenize": reading(codec, one, args.rounds)}
+        print(result["tokenize"], flush=True)
+        result["shares"] = shares(codec, one, folder, args.rounds)
+        print(result["shares"], flush=True)
+        files = round(args.minutes)
+        source, fourth = (sessions(folder / f"{n}", n, 60) for n in (files, files // 4))
+        found = engines(source, folder, args.builds, not args.no_ray)
+        hours = files / 60
+        alone = statistics.median(each["one"] for each in found)
+        result |= {
+            "hours_per_minute_and_core": hours / (alone / 60),
+            "two_workers_over_one": ratio(found, "one", "two"),
+            "seconds": found,
+            "hours": hours,
+        }
+        if not args.no_ray:
+            result["ray_seconds_more_than_pool"] = statistics.median(
+                each["ray"] - each["two"] for each in found
+            )
+        written = sum(p.stat().st_size for p in (folder / "one0").glob("*/*.parquet"))
+        result["bytes_per_hour"] = round(written / hours)
+        memory = [peak_memory(s, folder / f"m{i}") for i, s in enumerate((fourth, source))]
+        result["peak_memory_mib"] = {f"{files // 4} min": memory[0], f"{files} min": memory[1]}
+    result |= {
+        "command": " ".join(["python benchmarks/corpus.py", *sys.argv[1:]]),
+        "machine": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "load_before": os.getloadavg()[2],
+        "versions": {name: version(name) for name in ("emgcodec", "torch", "numpy", "pyarrow")},
+    }
+    print(json.dumps(result, indent=1))
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
