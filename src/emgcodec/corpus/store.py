@@ -70,9 +70,9 @@ class Store:
         except Timeout as error:
             raise CorpusError(f"{self.folder}: another process is building there: wait") from error
         with lock:
-            self._sweep()
-            for path in self._jobs.glob("*.json"):
+            for path in self._jobs.glob("[!.]*.json"):
                 self._records[path.stem] = json.loads(path.read_text("utf-8"))
+            self._sweep()
             self.backend = next((r["backend"] for r in self._records.values()), None)
             try:
                 yield self
@@ -95,7 +95,9 @@ class Store:
             )
         todo = [job for job in jobs if not self._is_whole(job)]
         for name in stale | (self._records.keys() & {job.name for job in todo}):
-            self._forget(name)
+            (self._jobs / f"{name}.json").unlink()
+            del self._records[name]
+        self._sweep()
         if todo:
             self._write_manifest(complete=False)
         return todo
@@ -159,13 +161,12 @@ class Store:
             )
         )
 
-    def _forget(self, name: str) -> None:
-        """Removes a shard; the record first, so that none is ever without its files."""
-        (self._jobs / f"{name}.json").unlink()
-        for file in self._records.pop(name)["files"]:
-            (self.folder / file).unlink(missing_ok=True)
-
     def _sweep(self) -> None:
+        """Removes what is half written, and files that no record speaks for."""
+        known = {self.folder / name for r in self._records.values() for name in r["files"]}
+        for split in self._settings["splits"]:
+            for path in set((self.folder / split).glob("emg-*")) - known:
+                path.unlink(missing_ok=True)
         for path in self._jobs.iterdir():
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
