@@ -323,8 +323,10 @@ def test_what_is_whole_is_not_done_again_and_what_is_not_is(
 ) -> None:
     out, done = tmp_path / "out", counted(monkeypatch)
     shutil.copytree(whole, out)
-    build([mixed], out, **options(model))
-    assert done == []
+    for engine in ({}, {"workers": 2}, {"engine": "ray", "address": "nowhere:1"}):
+        build([mixed], out, **options(model, **engine))
+        assert done == []
+        assert tree(out) == tree(whole)
 
     records = {
         json.loads(path.read_text())["inputs"][0][0]: path for path in out.glob(".jobs/*.json")

@@ -100,7 +100,7 @@ def build(
     with Store(Path(out).resolve(), settings).opened() as store:
         todo = store.missing(jobs)
         make = ShardMaker(settings, str(store.folder), model, device, store.backend)
-        if engine == "local":
+        if engine == "local" or not todo:
             run = run_local(todo, make, workers)
         else:
             run = run_ray(todo, make, workers, address)

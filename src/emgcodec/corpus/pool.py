@@ -22,12 +22,12 @@ def run_local(jobs: Sequence[Job], make: ShardMaker, workers: int) -> Generator[
     Raises:
         CorpusError: if a worker dies.
     """
-    if workers == 1:
+    if (workers := min(workers, len(jobs))) <= 1:
         yield from map(make, jobs)
         return
     before = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")  # torch has threads, which a fork may hang on
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), context, initializer=_start)
+    pool = ProcessPoolExecutor(workers, context, initializer=_start)
     try:
         for future in as_completed([pool.submit(make, job) for job in jobs]):
             yield future.result()
