@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -573,7 +574,8 @@ def kill_at_random(argv: list[str], out: Path, chance: random.Random) -> None:
     if more:
         wait_until(lambda: records() >= before + more, process)
     time.sleep(chance.uniform(0, 0.3 if more else 6.0))
-    os.killpg(process.pid, signal.SIGKILL) if chance.random() < 0.5 else process.kill()
+    with contextlib.suppress(ProcessLookupError):  # it may have come to its end
+        os.killpg(process.pid, signal.SIGKILL) if chance.random() < 0.5 else process.kill()
     process.communicate(timeout=60)
 
 
