@@ -16,8 +16,11 @@ from emgcodec.checks import CodecError
 from emgcodec.fitting import HeadFit, fit_head
 from emgcodec.hub import find_model, load_config, load_tensors, save_model, stored_dtype
 from emgcodec.montage import Montage
+from emgcodec.nn.network import Calibrations
 from emgcodec.presets import preset
 from emgcodec.recording import Event, Recording
+from emgcodec.steps import DecodeStream, encode_stream
+from emgcodec.stream import EncodeStream
 from emgcodec.tensors import TensorCodec, inference
 from emgcodec.tokenizer import calibrate, detokenize, tokenize, transcribe
 from emgcodec.tokens import Tokens
@@ -129,6 +132,55 @@ class Codec(TensorCodec):
             montage=montage,
             calibration=calibration,
         )
+
+    def encode_stream(
+        self,
+        batch_size: int = 1,
+        *,
+        sample_rate: float | None = None,
+        unit: str = "uV",
+        montage: Montage | str | None = None,
+        calibration: Calibrations = None,
+    ) -> EncodeStream:
+        """A session that takes samples as they come and gives the codes of `tokenize`.
+
+        Args:
+            batch_size: Slots: streams of like devices that are fed together.
+            sample_rate: Hz, of the device; the codec's own by default.
+            unit: ``uV``, ``mV``, ``V`` or ``adc``.
+            montage: Electrodes of each slot; the codec's own by default, if it has one.
+            calibration: From `calibrate`, for all slots, or one or None each.
+
+        Raises:
+            CodecError: if there is no quantizer, or the batch size cannot be.
+            RecordingError: if rate or unit cannot be.
+            MontageError: if the electrodes are not known or do not fit.
+            CalibrationError: if the calibration does not fit.
+        """
+        self._require_quantizer()
+        return encode_stream(
+            self,
+            batch_size,
+            sample_rate=sample_rate,
+            unit=unit,
+            montage=montage,
+            calibration=calibration,
+        )
+
+    def decode_stream(
+        self, batch_size: int = 1, *, montage: Montage | str | None = None
+    ) -> DecodeStream:
+        """A session that takes codes as they come and gives what the heads say.
+
+        Args:
+            batch_size: Slots: streams that are fed together.
+            montage: Electrodes for the signal head to reconstruct; without it, only label heads.
+
+        Raises:
+            CodecError: if there is no quantizer, or the batch size cannot be.
+        """
+        self._require_quantizer()
+        return DecodeStream(self, batch_size, montage)
 
     @inference
     def detokenize(self, tokens: Tokens) -> Recording:

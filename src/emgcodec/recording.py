@@ -117,6 +117,14 @@ def check_emg(emg: Any) -> npt.NDArray[Any]:
     return array
 
 
+def in_unit(samples: npt.NDArray[Any], factor: float) -> FloatArray:
+    """Samples times the factor of their unit, in float32."""
+    if factor != 1.0:
+        samples = np.multiply(samples, factor, dtype=np.float64)  # float16 would overflow
+    with np.errstate(over="ignore"):  # what does not fit float32 is inf: repair sees it
+        return np.ascontiguousarray(samples, dtype=np.float32)
+
+
 class Recording:
     """One contiguous stretch of surface EMG.
 
@@ -179,10 +187,7 @@ class Recording:
             part = self._source[:, start:stop]
         else:
             part = self._source.read(start, min(stop, self.num_samples))
-        if self._factor != 1.0:
-            part = np.multiply(part, self._factor, dtype=np.float64)  # float16 would overflow
-        with np.errstate(over="ignore"):  # what does not fit float32 is inf: repair sees it
-            return np.ascontiguousarray(part, dtype=np.float32)
+        return in_unit(part, self._factor)
 
     def blocks(self, seconds: float = BLOCK_SECONDS) -> Iterator[FloatArray]:
         """The signal in blocks of `seconds`, each (C, n): constant memory for any length.

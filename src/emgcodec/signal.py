@@ -22,6 +22,7 @@ BoolArray = npt.NDArray[np.bool_]
 HUGE = 1e9
 """Samples beyond this (µV or counts) are no EMG: their squares would leave float32."""
 
+_GENUINE = 0.75  # of a frame's samples, or the electrode is masked in it
 _KAISER_BETA = 6.0  # about 60 dB of stop band
 _TABLE_PHASES = 1024
 _TAPS_AT_ONCE = 1 << 20  # over outputs and electrodes
@@ -195,6 +196,47 @@ class Preparation:
         """The samples that waited for the resampler's look-ahead."""
         y = self._signal.flush()
         return y, self._validity.push(np.zeros((len(y), 0), bool), y.shape[1])
+
+
+class Framing:
+    """Prepares one recording or stream and cuts it into whole frames.
+
+    Args:
+        preparation: Of this signal.
+        hop_length: Samples of a frame.
+        frames: How many come at a time; fewer wait.
+    """
+
+    def __init__(self, preparation: Preparation, hop_length: int, frames: int = 1) -> None:
+        self._preparation = preparation
+        self._hop, self._size = hop_length, hop_length * frames
+        self._waiting: tuple[FloatArray, BoolArray] | None = None
+
+    def push(self, raw: FloatArray) -> tuple[FloatArray, BoolArray]:
+        """(C, n) source samples to (C, m) of whole frames, and which are genuine."""
+        x, good = self._join(self._preparation.push(raw))
+        ready = x.shape[1] // self._size * self._size
+        self._waiting = x[:, ready:], good[:, ready:]
+        return x[:, :ready], good[:, :ready]
+
+    def flush(self) -> tuple[FloatArray, BoolArray]:
+        """What waited; the last frame is filled up with the last sample."""
+        x, good = self._join(self._preparation.flush())
+        spare = ((0, 0), (0, -x.shape[1] % self._hop))
+        return np.pad(x, spare, mode="edge"), np.pad(good, spare, mode="edge")
+
+    def _join(self, fresh: tuple[FloatArray, BoolArray]) -> tuple[FloatArray, BoolArray]:
+        if self._waiting is None:
+            return fresh
+        x, good = self._waiting
+        return np.concatenate([x, fresh[0]], axis=1), np.concatenate([good, fresh[1]], axis=1)
+
+
+def usable_electrodes(good: BoolArray, hop_length: int) -> BoolArray:
+    """(..., T * hop_length) genuine samples to (..., T): in which frames there are enough."""
+    share = good.reshape(*good.shape[:-1], -1, hop_length).mean(axis=-1)
+    usable: BoolArray = share >= _GENUINE
+    return usable
 
 
 class _Nearest:

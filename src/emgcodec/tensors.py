@@ -164,6 +164,20 @@ class TensorCodec(Network):
         self._cached_ids = (state, ids)
         return ids
 
+    def init_state(
+        self,
+        batch_size: int,
+        montage: Montages,
+        calibration: Calibrations = None,
+        *,
+        num_electrodes: int | None = None,
+    ) -> State:
+        """See `Network.init_state`; marked as this codec's, for `encode_step` takes no other."""
+        state = super().init_state(batch_size, montage, calibration, num_electrodes=num_electrodes)
+        mark = int(self.codec_id[-12:], 16)
+        state["codec"] = torch.full((batch_size,), mark, device=self.device)
+        return state
+
     def forward(
         self,
         x: Tensor,
@@ -223,9 +237,11 @@ class TensorCodec(Network):
             Codes (B, K, T) int64, -1 for frames without any electrode, and the next state.
 
         Raises:
-            CodecError: if x is not whole frames of the state's electrodes.
+            CodecError: if x is not whole frames of the state's electrodes, or the state is of
+                another codec.
         """
         check_signal(x)
+        self._check_state(state)
         if x.shape[:2] != state["mask"].shape or x.shape[-1] % self.hop_length:
             raise CodecError(
                 f"x has shape {tuple(x.shape)}: the state is of {tuple(state['mask'].shape)} "
@@ -401,7 +417,7 @@ class TensorCodec(Network):
                 order = torch.tensor(rows, device=x.device)
         if order is not None and mask is not None:
             mask = torch.stack([m[o] for m, o in zip(mask, order, strict=True)])
-        state = self.init_state(batch, montages, calibration, num_electrodes=electrodes)
+        state = super().init_state(batch, montages, calibration, num_electrodes=electrodes)
         frames, hop = self.num_frames(length), self.hop_length
         count = (ends + hop - 1) // hop
         for first in range(0, frames, self.block_frames):
@@ -423,6 +439,16 @@ class TensorCodec(Network):
             frames = state["frames"]
             h, state = self.decode_step(quantizer.decode(part.mT), state)
             yield h, frames
+
+    def _check_state(self, state: State) -> None:
+        """Raises if a state is not of this codec, or of one with other weights."""
+        ids = getattr(self, "_cached_ids", None)
+        codec_id = ids[1][1] if ids else self.codec_id  # a hash of all weights: not at each step
+        if "codec" not in state or (state["codec"] != int(codec_id[-12:], 16)).any():
+            raise CodecError(
+                f"state is not of codec {codec_id!r}: give what its own init_state() or last "
+                "encode_step() gave"
+            )
 
     def _require_quantizer(self) -> Quantizer:
         if self.quantizer is None:
@@ -465,5 +491,4 @@ class TensorCodec(Network):
             raise MontageError("montage: say which electrodes to reconstruct, for example 'myo'")
         if isinstance(montage, str):
             montage = Montage.preset(montage)
-        state = self.init_state(batch, montage)
-        return state["positions"]
+        return super().init_state(batch, montage)["positions"]

@@ -18,24 +18,22 @@ from emgcodec.io import read
 from emgcodec.montage import Montage
 from emgcodec.recording import Event, Recording, RecordingError
 from emgcodec.signal import (
+    Framing,
     LevelMeter,
     Preparation,
     Repair,
     Resampler,
     detect_mains,
     num_resampled,
-    robust_sd,
+    usable_electrodes,
 )
+from emgcodec.stream import UnitCheck, check_calibration, electrode_order
 from emgcodec.tensors import TensorCodec
 from emgcodec.text import greedy_ctc
 from emgcodec.tokens import Tokens
 
-LOWEST_SD, HIGHEST_SD = 0.05, 20_000.0
-"""Robust standard deviations (µV) outside of which a unit must be wrong."""
-
 _LEVEL_WINDOW = 128  # samples; divides every block
 _LEVEL_SECONDS = 0.064  # as long, at any rate
-_GENUINE = 0.75  # of a frame's samples, or the electrode is masked in it
 _SMOOTHING_SECONDS = 0.3
 _SHORTEST_EVENT = 0.1  # seconds
 
@@ -54,19 +52,17 @@ def tokenize(
 ) -> Tokens:
     """See `Codec.tokenize`."""
     rec = _as_recording(recording, sample_rate, unit, montage)
-    order, target = _electrode_order(codec, rec)
-    if calibration is not None and calibration.sample_rate != rec.sample_rate:
-        raise CalibrationError(
-            f"calibration is of {calibration.sample_rate:g} Hz, the recording of "
-            f"{rec.sample_rate:g} Hz: calibrate on the device as it records"
-        )
+    order, target = electrode_order(rec.montage, codec.config.montage)
+    check_calibration(calibration, rec.sample_rate)
     state = codec.init_state(1, target, calibration)
     mains = calibration.mains if calibration else None
     meter = LevelMeter(rec.num_electrodes, _LEVEL_WINDOW)
     preparation = Preparation(rec.sample_rate, codec.sample_rate, rec.num_electrodes, mains)
     codes = [np.zeros((codec.num_codebooks, 0), np.int64)]
-    for x, good, length in _blocks(codec, rec, preparation):
-        meter.push(x[:, :length], good[:, :length])
+    left = num_resampled(rec.num_samples, rec.sample_rate, codec.sample_rate)
+    for x, good in _blocks(codec, rec, preparation):
+        meter.push(x[:, :left], good[:, :left])  # without what fills up the last frame
+        left -= x.shape[1]
         signal, mask = _tensors(codec, x[order], good[order])
         found, state = codec.encode_step(signal, state, mask)
         codes.append(found[0].cpu().numpy())
@@ -126,77 +122,29 @@ def _as_recording(
     return Recording(recording, sample_rate, unit=unit or "uV", montage=montage)
 
 
-def _electrode_order(codec: TensorCodec, rec: Recording) -> tuple[list[int], Montage]:
-    """Rows in the codec's order, and the montage that they then have."""
-    fixed = codec.config.montage
-    if fixed is None:
-        return list(range(rec.num_electrodes)), rec.montage
-    if rec.montage.assumed and rec.num_electrodes == len(fixed):
-        return list(range(len(fixed))), fixed
-    return rec.montage.order_for(fixed), fixed
-
-
 def _blocks(
     codec: TensorCodec, rec: Recording, preparation: Preparation
-) -> Iterator[tuple[FloatArray, BoolArray, int]]:
-    """Prepared signal in whole frames (C, n), which samples are genuine, and n without padding."""
+) -> Iterator[tuple[FloatArray, BoolArray]]:
+    """Prepared signal in whole frames (C, n), and which samples are genuine."""
+    framing = Framing(preparation, codec.hop_length, codec.block_frames)
     size = codec.block_frames * codec.hop_length
-    check = _UnitCheck(rec)
-    x = np.zeros((rec.num_electrodes, 0), np.float32)
-    good = np.zeros((rec.num_electrodes, 0), bool)
+    check = UnitCheck(rec.unit)
     for raw in itertools.chain(rec.blocks(), [None]):
         if raw is None:
             check.finish()
-            fresh = preparation.flush()
+            x, good = framing.flush()
         else:
             check.push(raw)
-            fresh = preparation.push(raw)
-        x = np.concatenate([x, fresh[0]], axis=1)
-        good = np.concatenate([good, fresh[1]], axis=1)
-        ready = x.shape[1] if raw is None else x.shape[1] // size * size
-        for start in range(0, ready, size):
-            part, usable = x[:, start : start + size], good[:, start : start + size]
-            length = part.shape[1]
-            spare = ((0, 0), (0, -length % codec.hop_length))  # held at the last sample
-            yield np.pad(part, spare, mode="edge"), np.pad(usable, spare, mode="edge"), length
-        x, good = x[:, ready:], good[:, ready:]
+            x, good = framing.push(raw)
+        for start in range(0, x.shape[1], size):
+            yield x[:, start : start + size], good[:, start : start + size]
 
 
 def _tensors(codec: TensorCodec, x: FloatArray, good: BoolArray) -> tuple[Tensor, Tensor]:
     """A batch of one for the codec: the signal, and which electrodes are genuine in each frame."""
-    share = good.reshape(len(good), -1, codec.hop_length).mean(axis=2)
-    signal, genuine = torch.from_numpy(x)[None], torch.from_numpy(share >= _GENUINE)[None]
+    usable = usable_electrodes(good, codec.hop_length)
+    signal, genuine = torch.from_numpy(x)[None], torch.from_numpy(usable)[None]
     return signal.to(codec.device), genuine.to(codec.device)
-
-
-class _UnitCheck:
-    """Refuses microvolts that cannot be microvolts; looks at every block of a recording."""
-
-    def __init__(self, rec: Recording) -> None:
-        self._rec = rec
-        self._found: list[float] = []
-
-    def push(self, block: FloatArray) -> None:
-        if self._rec.unit != "adc" and block.shape[1] > 1:
-            stride = max(1, block.shape[1] // 10_000)
-            self._found.append(float(np.median(robust_sd(block[:, ::stride]))))
-
-    def finish(self) -> None:
-        if not self._found:
-            return
-        highest, typical = max(self._found), float(np.median(self._found))
-        if highest == 0.0:
-            raise RecordingError(
-                "the signal is flat or missing on most electrodes: check the file and the leads, "
-                "or give unit='adc' to tokenize it all the same"
-            )
-        if highest < LOWEST_SD or typical > HIGHEST_SD:
-            value = highest if highest < LOWEST_SD else typical
-            raise RecordingError(
-                f"the signal's robust standard deviation is {value:.3g} µV, outside "
-                f"{LOWEST_SD:g} to {HIGHEST_SD:g}: give the right unit= (uV, mV or V), or "
-                "unit='adc' for a signal without one"
-            )
 
 
 def calibrate(
@@ -209,7 +157,7 @@ def calibrate(
     if not recs:
         raise CalibrationError("recordings: none given; some seconds of unlabelled signal do")
     first = recs[0]
-    order, montage = _electrode_order(codec, first)
+    order, montage = electrode_order(first.montage, codec.config.montage)
     for rec in recs:
         same = (first.sample_rate, first.unit, first.montage.electrodes)
         if (rec.sample_rate, rec.unit, rec.montage.electrodes) != same:
@@ -222,7 +170,7 @@ def calibrate(
     for rec in recs:
         state = codec.init_state(1, montage)
         preparation = Preparation(rec.sample_rate, codec.sample_rate, rec.num_electrodes, mains)
-        for x, good, _ in _blocks(codec, rec, preparation):
+        for x, good in _blocks(codec, rec, preparation):
             signal, mask = _tensors(codec, x[order], good[order])
             sums, state = codec.statistics_step(signal, state, mask)
             total += sums[0].cpu().numpy()

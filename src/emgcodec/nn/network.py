@@ -261,7 +261,7 @@ class Network(nn.Module):
         hop = self.config.hop_length
         time = -(-x.shape[-1] // hop)
         x = hold_beyond(x, lengths, 0, time * hop)
-        state = self.init_state(len(x), montage, calibration, num_electrodes=x.shape[1])
+        state = Network.init_state(self, len(x), montage, calibration, num_electrodes=x.shape[1])
         with torch.autocast(x.device.type, enabled=False):  # what is not learned stays exact
             values, genuine, measured = self.measure_step(x, state, mask)
         latents, alive, _ = self._encode(values, genuine, measured, hidden)
