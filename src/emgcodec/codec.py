@@ -158,14 +158,7 @@ class Codec(TensorCodec):
             CalibrationError: if the calibration does not fit.
         """
         self._require_quantizer()
-        return encode_stream(
-            self,
-            batch_size,
-            sample_rate=sample_rate,
-            unit=unit,
-            montage=montage,
-            calibration=calibration,
-        )
+        return encode_stream(self, batch_size, sample_rate, unit, montage, calibration)
 
     def decode_stream(
         self, batch_size: int = 1, *, montage: Montage | str | None = None

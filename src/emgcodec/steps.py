@@ -9,10 +9,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from emgcodec.calibration import Calibration, CalibrationError
+from emgcodec.calibration import Calibration
 from emgcodec.checks import CodecError, check_codes
 from emgcodec.montage import Montage, MontageError
-from emgcodec.nn.heads import LabelHead, SignalHead
+from emgcodec.nn.heads import LabelHead
 from emgcodec.nn.network import Calibrations
 from emgcodec.nn.normalize import State
 from emgcodec.recording import check_sample_rate
@@ -28,29 +28,42 @@ from emgcodec.stream import (
 from emgcodec.tensors import TensorCodec, inference
 
 
-class CodecSteps:
-    """`encode_step` on some slots of a batch at a time; see `stream.Stepper`."""
+class Slots:
+    """Streams side by side, each of whose states can begin anew without the others'."""
 
-    def __init__(
-        self, codec: TensorCodec, montage: Montage, calibrations: Sequence[Calibration | None]
-    ) -> None:
-        self._codec = codec
-        self.sample_rate, self.hop_length = codec.sample_rate, codec.hop_length
-        self.block_frames, self.num_codebooks = codec.block_frames, codec.num_codebooks
-        self._fresh = codec.init_state(len(calibrations), montage, calibrations)
-        self._state = self._fresh
+    def __init__(self, fresh: State) -> None:
+        self._fresh = self.state = fresh
 
     def restart(self, slots: Sequence[int]) -> None:
         """Forgets what these slots have seen."""
-        self._state = _put(self._state, slots, _take(self._fresh, slots))
+        self.put(slots, _rows(self._fresh, slots))
+
+    def take(self, slots: Sequence[int]) -> State:
+        """The state of some slots."""
+        return _rows(self.state, slots)
+
+    def put(self, slots: Sequence[int], part: State) -> None:
+        """Replaces the state of some slots."""
+        if len(slots) < len(self.state["frames"]):
+            index = torch.tensor(slots, dtype=torch.long, device=self.state["frames"].device)
+            part = {name: t.index_copy(0, index, part[name]) for name, t in self.state.items()}
+        self.state = part
+
+
+class CodecSteps(Slots):
+    """`encode_step` on some slots of a batch at a time; a `stream.Stepper`."""
+
+    def __init__(self, codec: TensorCodec, state: State) -> None:
+        super().__init__(state)
+        self._codec = codec
+        self.sample_rate, self.hop_length = codec.sample_rate, codec.hop_length
+        self.block_frames, self.num_codebooks = codec.block_frames, codec.num_codebooks
 
     def encode(self, slots: Sequence[int], x: FloatArray, usable: BoolArray) -> IntArray:
         """Whole frames (b, C, t * hop) and electrodes to use (b, C, t), to codes (b, K, t)."""
-        device = self._codec.device
-        signal, mask = (torch.from_numpy(part).to(device) for part in (x, usable))
-        state = _take(self._state, slots)
-        codes, following = self._codec.encode_step(signal, state, mask)
-        self._state = _put(self._state, slots, following)
+        signal, mask = (torch.from_numpy(part).to(self._codec.device) for part in (x, usable))
+        codes, following = self._codec.encode_step(signal, self.take(slots), mask)
+        self.put(slots, following)
         found: IntArray = codes.cpu().numpy()
         return found
 
@@ -58,7 +71,6 @@ class CodecSteps:
 def encode_stream(
     codec: TensorCodec,
     batch_size: int,
-    *,
     sample_rate: float | None,
     unit: str,
     montage: Montage | str | None,
@@ -68,20 +80,16 @@ def encode_stream(
     rate = check_sample_rate(codec.sample_rate if sample_rate is None else sample_rate)
     source = _named(montage, codec)
     order, target = electrode_order(source, codec.config.montage)
+    each: Sequence[Calibration | None]
     if calibration is None or isinstance(calibration, Calibration):
-        calibration = [calibration] * _checked_size(batch_size)
-    if len(calibration) != batch_size:
-        raise CalibrationError(f"calibration: {len(calibration)} given for {batch_size} slots")
-    for each in calibration:
-        check_calibration(each, rate)
-    return EncodeStream(
-        CodecSteps(codec, target, calibration),
-        sample_rate=rate,
-        unit=unit,
-        montage=source,
-        order=order,
-        mains=[each.mains if each else None for each in calibration],
-    )
+        each = [calibration] * batch_size
+    else:
+        each = calibration
+    for item in each:
+        check_calibration(item, rate)
+    steps = CodecSteps(codec, codec.init_state(_counted(batch_size), target, each))
+    mains = [item.mains if item else None for item in each]
+    return EncodeStream(steps, rate, unit, source, order, mains)
 
 
 class DecodeStream:
@@ -95,9 +103,8 @@ class DecodeStream:
     """
 
     def __init__(self, codec: TensorCodec, batch_size: int, montage: Montage | str | None) -> None:
-        self._codec, self.batch_size = codec, _checked_size(batch_size)
-        self.delay = 0
-        self._fresh = codec.init_decode_state(batch_size)
+        self._codec, self.batch_size, self.delay = codec, _counted(batch_size), 0
+        state = codec.init_decode_state(batch_size)
         self._nothing: dict[str, FloatArray] = {}
         for name, head in codec.head.items():
             if isinstance(head, LabelHead):
@@ -106,9 +113,8 @@ class DecodeStream:
                 places = codec.init_state(batch_size, _named(montage, codec))["positions"]
                 tail = codec.shaper.init_state(batch_size, places.shape[1], codec.device)
                 self._nothing[name] = np.zeros((*places.shape[:2], 0), np.float32)
-                self._fresh |= {"positions": places} | tail
-                self.delay = codec.shaper.window - codec.shaper.hop
-        self._state = self._fresh
+                self.delay, state = tail["tail"].shape[-1], state | {"positions": places} | tail
+        self._slots = Slots(state)
 
     def push(
         self, codes: npt.ArrayLike, valid: npt.ArrayLike | None = None
@@ -127,19 +133,31 @@ class DecodeStream:
         Raises:
             CodecError: if codes or valid cannot be, or slots have different numbers of frames.
         """
+        given = torch.as_tensor(np.asarray(codes))
+        given = given[None] if given.ndim == 2 else given
+        given = check_codes(given, self._codec.num_codebooks, self._codec.codebook_size)
+        shape = self.batch_size, given.shape[-1]
+        there = np.ones(shape, bool) if valid is None else np.atleast_2d(np.asarray(valid))
+        if len(given) != shape[0] or there.shape != shape or there.dtype != bool:
+            raise CodecError(
+                f"codes have shape {tuple(given.shape)}, valid is {there.dtype} of shape "
+                f"{there.shape}: give codes of {shape[0]} slots and booleans (slots, frames)"
+            )
+        if (given < 0).any():
+            raise CodecError("codes of -1: a slot has fewer frames than others, decode it apart")
+        given = torch.where(torch.from_numpy(there)[:, None], given, -1).to(self._codec.device)
         found = {name: [nothing] for name, nothing in self._nothing.items()}
-        given = self._checked(codes, valid).to(self._codec.device)
         for part in given.split(self._codec.block_frames, dim=-1) if given.numel() else ():
-            fresh, self._state = _read(self._codec, part, self._state)
+            fresh, self._slots.state = _read(self._codec, part, self._slots.state)
             for name in found:
                 found[name].append(fresh[name].cpu().numpy())
-        # Scores have their frames, waveforms their samples where there is nothing yet.
+        # Time is where there is nothing yet: the second axis of scores, the third of waveforms.
         axes = {name: nothing.shape.index(0) for name, nothing in self._nothing.items()}
         return {name: np.concatenate(parts, axis=axes[name]) for name, parts in found.items()}
 
     def flush(self) -> dict[str, FloatArray]:
         """Ends all streams: the waveform that was late, and no scores; then begins anew."""
-        late = {"signal": self._state["tail"].cpu().numpy()} if self.delay else {}
+        late = {"signal": self._slots.state["tail"].cpu().numpy()} if self.delay else {}
         self.reset()
         return self._nothing | late
 
@@ -149,27 +167,7 @@ class DecodeStream:
         Raises:
             ValueError: if the mask is not (B,) bool.
         """
-        slots = chosen_slots(mask, self.batch_size)
-        self._state = _put(self._state, slots, _take(self._fresh, slots))
-
-    def _checked(self, codes: npt.ArrayLike, valid: npt.ArrayLike | None) -> Tensor:
-        """(B, K', t), -1 where a frame is missing."""
-        given = torch.as_tensor(np.asarray(codes))
-        given = given[None] if given.ndim == 2 else given
-        given = check_codes(given, self._codec.num_codebooks, self._codec.codebook_size)
-        shape = (len(given), given.shape[-1])
-        there = np.ones(shape, bool) if valid is None else np.atleast_2d(np.asarray(valid))
-        if len(given) != self.batch_size or there.shape != shape or there.dtype != bool:
-            raise CodecError(
-                f"codes have shape {tuple(given.shape)}, valid is {there.dtype} of shape "
-                f"{there.shape}: give codes of {self.batch_size} slots and booleans (slots, frames)"
-            )
-        if (given < 0).any():
-            raise CodecError(
-                "codes of -1: a slot has fewer frames than others. Decode each slot in a session "
-                "of its own; where a frame is missing, valid says so"
-            )
-        return torch.where(torch.from_numpy(there)[:, None], given, -1)
+        self._slots.restart(chosen_slots(mask, self.batch_size))
 
 
 @inference
@@ -181,37 +179,27 @@ def _read(codec: TensorCodec, codes: Tensor, state: State) -> tuple[dict[str, Te
     for name, head in codec.head.items():
         if isinstance(head, LabelHead):
             out[name] = head(h)
-        elif isinstance(head, SignalHead) and codec.shaper is not None and "tail" in state:
+        elif "tail" in state and codec.shaper is not None:
             level = head(h, state["positions"]) + head.correction
             out[name], tail = codec.shaper(level, state["positions"], state["frames"], state)
             following |= tail
     return out, following
 
 
-def _checked_size(batch_size: int) -> int:
+def _rows(state: State, slots: Sequence[int]) -> State:
+    every = len(slots) == len(state["frames"])
+    return state if every else {name: tensor[list(slots)] for name, tensor in state.items()}
+
+
+def _counted(batch_size: int) -> int:
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise CodecError(f"batch_size={batch_size!r}: give a whole number from 1")
+        raise CodecError(f"batch_size={batch_size!r}: give a whole number from 1 on")
     return batch_size
 
 
 def _named(montage: Montage | str | None, codec: TensorCodec) -> Montage:
-    """The montage of a stream: nothing has come yet that would tell the number of electrodes."""
+    """The montage of a stream: no signal has come yet that would tell of its electrodes."""
     montage = codec.config.montage if montage is None else montage
     if montage is None:
         raise MontageError("montage: say which electrodes, for example 'myo' or Montage.ring(8)")
     return Montage.preset(montage) if isinstance(montage, str) else montage
-
-
-def _take(state: State, slots: Sequence[int]) -> State:
-    """The state of some slots."""
-    if len(slots) == len(state["frames"]):
-        return state
-    return {name: tensor[list(slots)] for name, tensor in state.items()}
-
-
-def _put(state: State, slots: Sequence[int], part: State) -> State:
-    """The state with that of some slots replaced."""
-    if len(slots) == len(state["frames"]):
-        return part
-    rows = torch.tensor(slots, dtype=torch.long, device=state["frames"].device)
-    return {name: tensor.index_copy(0, rows, part[name]) for name, tensor in state.items()}

@@ -16,19 +16,13 @@ import numpy.typing as npt
 from emgcodec.calibration import Calibration, CalibrationError
 from emgcodec.montage import Montage
 from emgcodec.recording import UNITS, RecordingError, in_unit
-from emgcodec.signal import (
-    Framing,
-    Preparation,
-    resampling_lookahead,
-    robust_sd,
-    usable_electrodes,
-)
+from emgcodec.signal import Framing, Preparation, resampling_lookahead, robust_sd, usable_electrodes
 
 LOWEST_SD, HIGHEST_SD = 0.05, 20_000.0
 """Robust standard deviations (µV) outside of which a unit must be wrong."""
 
-_JUDGED_SECONDS = 10  # of a stream, before its unit is believed
-_LONGEST_JUMP = 3600.0  # seconds by which a device's counter may run ahead
+_LONGEST_JUMP = 3600.0  # seconds; a device's counter that runs on by more is wrong
+_JUDGED_SECONDS = 10.0  # of a stream's signal, before its unit is believed
 
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
@@ -51,7 +45,7 @@ class Stepper(Protocol):
 
 
 class EncodeStream:
-    """A session of `Codec.encode_stream`: signals in, codes out, slot by slot the same as alone.
+    """A session of `Codec.encode_stream`: signals in, codes out, in each slot the same as alone.
 
     One thread uses a session at a time; sessions share their codec, in as many threads as you like.
 
@@ -59,32 +53,29 @@ class EncodeStream:
         batch_size: Slots B, streams side by side that are fed together.
         sample_rate: Hz, of what is pushed.
         montage: Electrodes of each slot, in the order of its rows.
-        latency: Seconds from the first sample of a frame to its codes: the frame, and the
-            look-ahead of resampling where the rate is not the codec's own.
+        latency: Seconds from a frame's first sample to its codes, computing apart: the frame, and
+            the look-ahead of resampling where the rate is not the codec's own.
     """
 
     def __init__(
         self,
         stepper: Stepper,
-        *,
         sample_rate: float,
         unit: str,
         montage: Montage,
-        order: Sequence[int],
+        order: list[int],
         mains: Sequence[float | None],
     ) -> None:
         if unit not in UNITS:
             raise RecordingError(f"unit={unit!r} is unknown: choose from {list(UNITS)}")
-        self._stepper = stepper
-        self._order, self._mains, self._unit = list(order), list(mains), unit
+        self._stepper, self._unit, self._order, self._mains = stepper, unit, order, mains
         self.batch_size, self.sample_rate, self.montage = len(mains), sample_rate, montage
-        rate = stepper.sample_rate
-        frame = stepper.hop_length / rate
-        self.latency = frame + resampling_lookahead(sample_rate, rate)
+        frame = stepper.hop_length / stepper.sample_rate
+        self.latency = frame + resampling_lookahead(sample_rate, stepper.sample_rate)
         self._samples_at_once = max(1, int(stepper.block_frames * frame * sample_rate))
-        self._framings = [self._framing(slot) for slot in range(self.batch_size)]
         self._next: int | None = None  # number of the next sample
-        self._unit_check = _LiveUnitCheck(unit, round(sample_rate))
+        self._framings: dict[int, Framing] = {}
+        self.reset()
 
     def push(
         self, samples: npt.ArrayLike, *, start: int | None = None
@@ -94,8 +85,8 @@ class EncodeStream:
         Args:
             samples: (B, C, n), or (C, n) where B is 1. An electrode that is late, lost or off is
                 NaN for as long: it is masked. Single missing samples are repaired.
-            start: Number of the first of these samples, of devices that count. What was skipped
-                becomes a gap. Counting may start anywhere.
+            start: Number of the first of these samples, of a device that counts: what it skips
+                becomes a gap. Counting may begin anywhere.
 
         Returns:
             Codes (B, K, t) and which of them are valid (B, t): False where a frame has no usable
@@ -103,21 +94,25 @@ class EncodeStream:
             numbers of frames: codes of a frame that a slot does not have are -1, at the end.
 
         Raises:
-            RecordingError: if type, shape, unit or start cannot be. The session goes on as if
-                nothing had been pushed; after a wrong unit, `reset` it first.
+            RecordingError: if type, shape or start cannot be: the session goes on as if nothing
+                had been pushed. If the unit cannot be, after some seconds: `reset` comes first.
         """
-        x = self._checked(samples)
+        x = np.asarray(samples)
+        x = x[None] if x.ndim == 2 and self.batch_size == 1 else x
+        if x.shape != self._shape(x.shape[-1] if x.ndim else 0) or x.dtype.kind not in "iuf":
+            raise RecordingError(
+                f"samples are {x.dtype} of shape {x.shape}: give real numbers (slots, electrodes, "
+                f"n), here {self._shape('n')}; electrodes that are missing are NaN"
+            )
         expected = (start or 0) if self._next is None else self._next
         gap = 0 if start is None else start - expected
         if not 0 <= gap <= _LONGEST_JUMP * self.sample_rate:
             raise RecordingError(
-                f"start={start}: the next sample is number {expected}, and time goes neither "
-                f"backwards nor on by over {_LONGEST_JUMP:g} s; leave out what came twice, or "
-                "reset() to begin anew"
+                f"start={start}: the next sample is number {expected}, time goes neither back nor "
+                f"on by over {_LONGEST_JUMP:g} s; leave out what came twice, or reset() first"
             )
-        self._unit_check.push(np.concatenate(x))
         self._next = expected + gap + x.shape[-1]
-        return self._run(itertools.chain(self._missing(gap), self._prepared(x)))
+        return self._run(itertools.chain(self._missing(gap), self._framed(x)))
 
     def push_gap(self, num_samples: int) -> tuple[IntArray, BoolArray]:
         """Time passes without samples: frames that are not valid, and nothing is learned.
@@ -128,13 +123,13 @@ class EncodeStream:
             RecordingError: if the number is negative.
         """
         if num_samples < 0:
-            raise RecordingError(f"num_samples={num_samples}: time does not go backwards")
+            raise RecordingError(f"num_samples={num_samples}: time does not go back")
         self._next = (self._next or 0) + num_samples
         return self._run(self._missing(num_samples))
 
     def flush(self) -> tuple[IntArray, BoolArray]:
         """Ends all streams, gives their last frames, and begins anew."""
-        last = self._run([[framing.flush() for framing in self._framings]])
+        last = self._run([[self._framings[slot].flush() for slot in range(self.batch_size)]])
         self.reset()
         return last
 
@@ -147,67 +142,64 @@ class EncodeStream:
         slots = chosen_slots(mask, self.batch_size)
         self._stepper.restart(slots)
         for slot in slots:
-            self._framings[slot] = self._framing(slot)
+            rates = self.sample_rate, self._stepper.sample_rate
+            preparation = Preparation(*rates, len(self.montage), self._mains[slot])
+            self._framings[slot] = Framing(preparation, self._stepper.hop_length)
         if len(slots) == self.batch_size:
             self._next = None
-            self._unit_check = _LiveUnitCheck(self._unit, round(self.sample_rate))
+            self._check, self._unjudged = UnitCheck(self._unit), _JUDGED_SECONDS
 
-    def _framing(self, slot: int) -> Framing:
-        rates = self.sample_rate, self._stepper.sample_rate
-        preparation = Preparation(*rates, len(self.montage), self._mains[slot])
-        return Framing(preparation, self._stepper.hop_length)
+    def _shape(self, samples: int | str) -> tuple[int | str, ...]:
+        return self.batch_size, len(self.montage), samples
 
-    def _checked(self, samples: npt.ArrayLike) -> FloatArray:
-        x = np.asarray(samples)
-        if x.ndim == 2 and self.batch_size == 1:
-            x = x[None]
-        shape = self.batch_size, len(self.montage)
-        if x.ndim != 3 or x.shape[:2] != shape or x.dtype.kind not in "iuf":
-            raise RecordingError(
-                f"samples are {x.dtype} of shape {x.shape}: give real numbers (slots, electrodes, "
-                f"samples), here ({shape[0]}, {shape[1]}, n); electrodes that are missing are NaN"
-            )
-        return in_unit(x, UNITS[self._unit])
-
-    def _prepared(self, x: FloatArray) -> Iterator[list[tuple[FloatArray, BoolArray]]]:
-        """Whole frames of each slot, so many samples at once as memory likes."""
+    def _framed(self, x: npt.NDArray[np.generic]) -> Iterator[list[tuple[FloatArray, BoolArray]]]:
+        """Whole frames of each slot, from so many samples at once as memory likes."""
         for first in range(0, x.shape[-1], self._samples_at_once):
-            part = x[..., first : first + self._samples_at_once]
-            yield [f.push(raw) for f, raw in zip(self._framings, part, strict=True)]
+            part = in_unit(x[..., first : first + self._samples_at_once], UNITS[self._unit])
+            yield [self._framings[slot].push(raw) for slot, raw in enumerate(part)]
 
-    def _missing(self, num_samples: int) -> Iterator[list[tuple[FloatArray, BoolArray]]]:
-        shape = self.batch_size, len(self.montage), num_samples
-        return self._prepared(np.broadcast_to(np.float32(np.nan), shape))
+    def _missing(self, samples: int) -> Iterator[list[tuple[FloatArray, BoolArray]]]:
+        return self._framed(np.broadcast_to(np.float32(np.nan), self._shape(samples)))  # type: ignore[arg-type]
 
     def _run(
         self, pieces: Iterable[Sequence[tuple[FloatArray, BoolArray]]]
     ) -> tuple[IntArray, BoolArray]:
-        stepper, hop = self._stepper, self._stepper.hop_length
-        found = [[np.zeros((stepper.num_codebooks, 0), np.int64)] for _ in self._framings]
+        hop, at_most = self._stepper.hop_length, self._stepper.block_frames
+        found = [[np.zeros((self._stepper.num_codebooks, 0), np.int64)] for _ in self._mains]
         for piece in pieces:
-            counts = [x.shape[1] // hop for x, _ in piece]
-            for slots, first, last in _turns(counts, stepper.block_frames):
-                part = slice(first * hop, last * hop)
-                x = np.stack([piece[slot][0][self._order, part] for slot in slots])
-                good = np.stack([piece[slot][1][self._order, part] for slot in slots])
-                codes = stepper.encode(slots, x, usable_electrodes(good, hop))
+            for slots, first, last in _turns([x.shape[1] // hop for x, _ in piece], at_most):
+                part = self._order, slice(first * hop, last * hop)
+                x = np.stack([piece[slot][0][part] for slot in slots])
+                good = np.stack([piece[slot][1][part] for slot in slots])
+                self._judge(np.concatenate(x))
+                codes = self._stepper.encode(slots, x, usable_electrodes(good, hop))
                 for slot, fresh in zip(slots, codes, strict=True):
                     found[slot].append(fresh)
         return _side_by_side([np.concatenate(parts, axis=1) for parts in found])
+
+    def _judge(self, x: FloatArray) -> None:
+        """Refuses a wrong unit after some seconds of signal; leads may be off before that."""
+        if self._unit == "adc" or self._unjudged <= 0 or not robust_sd(x).any():
+            return
+        self._check.push(x)
+        left = self._unjudged - x.shape[1] / self._stepper.sample_rate
+        if left <= 0:
+            self._check.finish()
+        self._unjudged = left
 
 
 class UnitCheck:
     """Refuses microvolts that cannot be microvolts; looks at every block of a recording."""
 
     def __init__(self, unit: str) -> None:
-        self.unit = unit
-        self.found: list[float] = []
+        self._unit = unit
+        self._found: list[float] = []
 
     def push(self, block: FloatArray) -> None:
         """Looks at (C, n) samples."""
-        if self.unit != "adc" and block.shape[1] > 1:
+        if self._unit != "adc" and block.shape[1] > 1:
             stride = max(1, block.shape[1] // 10_000)
-            self.found.append(float(np.median(robust_sd(block[:, ::stride]))))
+            self._found.append(float(np.median(robust_sd(block[:, ::stride]))))
 
     def finish(self) -> None:
         """Judges what was seen.
@@ -215,9 +207,9 @@ class UnitCheck:
         Raises:
             RecordingError: if the unit must be another one.
         """
-        if not self.found:
+        if not self._found:
             return
-        highest, typical = max(self.found), float(np.median(self.found))
+        highest, typical = max(self._found), float(np.median(self._found))
         if highest == 0.0:
             raise RecordingError(
                 "the signal is flat or missing on most electrodes: check the file and the leads, "
@@ -230,37 +222,6 @@ class UnitCheck:
                 f"{LOWEST_SD:g} to {HIGHEST_SD:g}: give the right unit= (uV, mV or V), or "
                 "unit='adc' for a signal without one"
             )
-
-
-class _LiveUnitCheck(UnitCheck):
-    """The same over the first seconds of a stream that hold signal: leads may be off at first."""
-
-    def __init__(self, unit: str, second: int) -> None:
-        super().__init__(unit)
-        self._second = second
-        self._parts: list[FloatArray] = []
-        self._waiting = 0
-
-    def push(self, block: FloatArray) -> None:
-        """Looks at (rows, n) samples.
-
-        Raises:
-            RecordingError: once there are enough, if the unit must be another one.
-        """
-        if self.unit != "adc" and len(self.found) < _JUDGED_SECONDS:
-            self._parts.append(block)
-            self._waiting += block.shape[1]
-            if self._waiting >= self._second:
-                self._judge(np.concatenate(self._parts, axis=1))
-        if len(self.found) >= _JUDGED_SECONDS:
-            self.finish()
-
-    def _judge(self, x: FloatArray) -> None:
-        whole = x.shape[1] // self._second * self._second
-        for first in range(0, whole, self._second):
-            super().push(x[:, first : first + self._second])
-        self.found = [sd for sd in self.found if sd > 0][:_JUDGED_SECONDS]
-        self._parts, self._waiting = [x[:, whole:]], x.shape[1] - whole
 
 
 def check_calibration(calibration: Calibration | None, sample_rate: float) -> None:
@@ -282,17 +243,14 @@ def electrode_order(montage: Montage, fixed: Montage | None) -> tuple[list[int],
 
 
 def chosen_slots(mask: npt.ArrayLike | None, batch_size: int) -> list[int]:
-    """The slots that a mask (B,) names; all without one.
+    """The slots where a mask (B,) is true; all without one.
 
     Raises:
         ValueError: if it is not bool of that shape.
     """
     chosen = np.ones(batch_size, bool) if mask is None else np.asarray(mask)
     if chosen.shape != (batch_size,) or chosen.dtype != bool:
-        raise ValueError(
-            f"mask is {chosen.dtype} of shape {chosen.shape}: give a boolean for each of the "
-            f"{batch_size} slots"
-        )
+        raise ValueError(f"mask={mask!r}: give {batch_size} booleans, one for each slot")
     return np.flatnonzero(chosen).tolist()
 
 
@@ -300,7 +258,7 @@ def _turns(counts: Sequence[int], at_most: int) -> Iterator[tuple[list[int], int
     """Slots that step together and over which of their frames, until all have done theirs."""
     first = 0
     while slots := [slot for slot, count in enumerate(counts) if count > first]:
-        last = min(first + at_most, min(counts[slot] for slot in slots))
+        last = min(first + at_most, *(counts[slot] for slot in slots))
         yield slots, first, last
         first = last
 
@@ -312,5 +270,5 @@ def _side_by_side(each: Sequence[IntArray]) -> tuple[IntArray, BoolArray]:
     valid = np.zeros((len(each), longest), bool)
     for slot, codes in enumerate(each):
         joined[slot, :, : codes.shape[1]] = np.maximum(codes, 0)
-        valid[slot, : codes.shape[1]] = (codes >= 0).all(axis=0)
+        valid[slot, : codes.shape[1]] = codes[0] >= 0
     return joined, valid

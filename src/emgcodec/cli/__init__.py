@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from emgcodec.cli import corpus, data, decode, evaluate, info, inspect, tokenize, train
+from emgcodec.cli import corpus, data, decode, evaluate, info, inspect, stream, tokenize, train
 from emgcodec.cli.options import complain
 
 COMMANDS = {
@@ -17,6 +17,7 @@ COMMANDS = {
     "tokenize": tokenize,
     "decode": decode,
     "corpus": corpus,
+    "stream": stream,
     "data": data,
     "train": train,
     "evaluate": evaluate,

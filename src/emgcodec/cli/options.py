@@ -27,6 +27,11 @@ def add_model_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_calibration_option(parser: argparse.ArgumentParser) -> None:
+    """What is known of the wearing."""
+    parser.add_argument("--calibration", type=Path, help="file from Calibration.save")
+
+
 def make_folder(path: Path) -> None:
     """Makes the folder for results, unless it is there."""
     try:

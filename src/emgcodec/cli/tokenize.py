@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     parser.add_argument("inputs", nargs="+", type=Path, help="files or folders")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for token files")
-    parser.add_argument("--calibration", type=Path, help="file from Calibration.save")
+    options.add_calibration_option(parser)
     options.add_model_option(parser)
     options.add_recording_options(parser)
 
