@@ -77,6 +77,7 @@ def encode_stream(
     calibration: Calibrations,
 ) -> EncodeStream:
     """See `Codec.encode_stream`."""
+    _check_size(batch_size)
     rate = check_sample_rate(codec.sample_rate if sample_rate is None else sample_rate)
     source = _named(montage, codec)
     order, target = electrode_order(source, codec.config.montage)
@@ -87,7 +88,7 @@ def encode_stream(
         each = calibration
     for item in each:
         check_calibration(item, rate)
-    steps = CodecSteps(codec, codec.init_state(_counted(batch_size), target, each))
+    steps = CodecSteps(codec, codec.init_state(batch_size, target, each))
     mains = [item.mains if item else None for item in each]
     return EncodeStream(steps, rate, unit, source, order, mains)
 
@@ -103,7 +104,8 @@ class DecodeStream:
     """
 
     def __init__(self, codec: TensorCodec, batch_size: int, montage: Montage | str | None) -> None:
-        self._codec, self.batch_size, self.delay = codec, _counted(batch_size), 0
+        _check_size(batch_size)
+        self._codec, self.batch_size, self.delay = codec, batch_size, 0
         state = codec.init_decode_state(batch_size)
         self._nothing: dict[str, FloatArray] = {}
         for name, head in codec.head.items():
@@ -191,10 +193,9 @@ def _rows(state: State, slots: Sequence[int]) -> State:
     return state if every else {name: tensor[list(slots)] for name, tensor in state.items()}
 
 
-def _counted(batch_size: int) -> int:
+def _check_size(batch_size: int) -> None:
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise CodecError(f"batch_size={batch_size!r}: give a whole number from 1 on")
-    return batch_size
 
 
 def _named(montage: Montage | str | None, codec: TensorCodec) -> Montage:

@@ -49,7 +49,8 @@ def inference(
     @functools.wraps(method)
     def run(self: _C, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            active = [m for m in self.modules() if isinstance(m, nn.Dropout) and m.training]
+            with _DROPOUT:  # or another thread's off would be taken for eval mode
+                active = [m for m in self.modules() if isinstance(m, nn.Dropout) and m.training]
             if not active:
                 return method(self, *args, **kwargs)
             with _DROPOUT:
