@@ -93,7 +93,8 @@ class Packer:
         """
         codes, valid = np.asarray(codes), np.asarray(valid)
         shape = self._template.levels, valid.size
-        if codes.dtype.kind not in "iu" or codes.shape != shape or valid.dtype != bool:
+        fits = codes.shape == shape and valid.ndim == 1
+        if not fits or codes.dtype.kind not in "iu" or valid.dtype != bool:
             raise WireError(
                 f"codes are {codes.dtype} of shape {codes.shape}, valid {valid.dtype} of shape "
                 f"{valid.shape}: give integers ({shape[0]}, frames) and booleans (frames,)"
