@@ -50,7 +50,7 @@ class Inlet:
         A sender that is interrupted is waited for. Where time stamps jump back the samples are
         taken as they come.
         """
-        expected = None
+        period, last = 1 / self.sample_rate, None
         while True:
             try:
                 rows, stamps = self._inlet.pull_chunk(_WAIT_SECONDS, num_samples)
@@ -58,8 +58,11 @@ class Inlet:
                 return
             if not stamps:
                 continue
-            lost = stamps[0] - (stamps[0] if expected is None else expected)
-            if JITTER_SECONDS < lost <= _LONGEST_JUMP:
-                yield round(lost * self.sample_rate)
-            expected = stamps[-1] + 1 / self.sample_rate
-            yield np.asarray(rows).T
+            late = np.diff(stamps, prepend=stamps[0] - period if last is None else last) - period
+            jumps = np.flatnonzero((late > JITTER_SECONDS) & (late <= _LONGEST_JUMP))
+            first, *others = np.split(np.asarray(rows), jumps)
+            yield first.T
+            for jump, part in zip(late[jumps], others, strict=True):
+                yield round(jump * self.sample_rate)
+                yield part.T
+            last = stamps[-1]
