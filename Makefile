@@ -1,8 +1,8 @@
 # make demo [REC=file]   tokenize a recording (or a simulated one) and show the result
 # make test              format, lint, types and the fast tests; what continuous integration runs
 # make test-all          the same with the slow tests and more random examples
-# make bench             encoding speed
 # make bench-corpus      bulk tokenization: speed, scaling, memory
+# make bench             encoding and streaming speed
 # make bench-simulator   simulated beside real recordings; needs EMGCODEC_DATA
 # make clean             remove the environment and everything generated
 
@@ -29,6 +29,7 @@ check: .venv/.dev
 
 bench: .venv/.demo
 	$(BIN)/python benchmarks/encode.py --json docs/results/encode.json --page docs/performance.md
+	$(BIN)/python benchmarks/streaming.py --json docs/results/streaming.json --page docs/streaming.md
 
 bench-corpus: .venv/.dev
 	$(BIN)/python benchmarks/corpus.py --json docs/results/corpus.json

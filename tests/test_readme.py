@@ -41,6 +41,16 @@ def test_the_demo_runs(
     assert (tmp_path / "demo.png").stat().st_size > 10_000
 
 
+def test_both_ends_of_the_wire_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["stream_live.py", "--fast"])
+    runpy.run_path(str(ROOT / "examples" / "stream_live.py"), run_name="__main__")
+    out = capsys.readouterr().out
+    assert "42 ms from a frame's first sample to its codes" in out
+    assert re.search(r"\d+ bit/s with all packets' headers, [1-9]\d* frames lost", out)
+
+
 def test_the_table_of_presets_is_true() -> None:
     from test_codec import PARAMETERS
 

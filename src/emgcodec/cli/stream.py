@@ -107,9 +107,7 @@ def _stdin(args: argparse.Namespace, fixed: Montage | None, frame: float) -> Sou
         rest = b""
         while data := rest + sys.stdin.buffer.read1(1 << 16):  # type: ignore[union-attr]
             if data == rest:
-                raise ValueError(
-                    f"stdin ended within a point of time, of {size} bytes: {len(rest)}"
-                )
+                raise ValueError(f"stdin ended {len(rest)} bytes into a sample, which has {size}")
             rest = data[len(data) // size * size :]
             yield np.frombuffer(data[: len(data) - len(rest)], dtype).reshape(-1, len(montage)).T
 

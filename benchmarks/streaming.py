@@ -1,0 +1,195 @@
+"""What a live stream costs: one step warm and cold, 16 streams side by side, state, recomputation.
+
+    python benchmarks/streaming.py                       # prints the table
+    python benchmarks/streaming.py --json docs/results/streaming.json --page docs/streaming.md
+
+One thread, processor time: the clock on the wall would measure the neighbours on a busy machine. A
+step is a `push` of one frame's samples at the codec's own rate. Warm steps come in
+bursts of one contender; cold ones take turns, so that each finds the caches full of the others.
+Signals are noise, weights random but for the bundled student's: neither changes the work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from emgcodec import Codec, Montage
+from emgcodec.stream import EncodeStream
+
+STREAMS = 16
+BURST = 50
+WARM_UP_SECONDS = 12  # of signal: past the check of its unit, and all caches full
+MONTAGE = Montage.preset("emg2qwerty")
+BEGIN, END = "<!-- benchmark -->", "<!-- /benchmark -->"
+
+# What runs a codec, by name: gives a session of so many streams.
+RUNTIMES: dict[str, Callable[[Codec, int], EncodeStream]] = {
+    "torch": lambda codec, streams: codec.encode_stream(streams, montage=MONTAGE),
+}
+
+
+def codecs() -> dict[str, Codec]:
+    """The bundled student, and the whole transformer at a frame of 8 ms."""
+    tiny = {"hop_length": 16, "frontend.strides": (4, 2, 2)}
+    books = {"quantizer.kind": "rvq", "quantizer.levels": 2, "quantizer.size": 1024}
+    return {
+        "bundled student": Codec.from_pretrained(),
+        "tiny, 8 ms": Codec.from_preset("tiny", **tiny, **books),
+    }
+
+
+def state_bytes(codec: Codec) -> int:
+    """Of one stream's state in the model."""
+    return sum(t.nbytes for t in codec.init_state(1, MONTAGE).values())
+
+
+class Steps:
+    """Processor seconds of a piece of work, called over and over."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        self.work = work
+        self.seconds: list[float] = []
+
+    def __call__(self) -> None:
+        """Does it once."""
+        start = time.thread_time()
+        self.work()
+        self.seconds.append(time.thread_time() - start)
+
+    def milliseconds(self, quantile: float) -> float:
+        """A quantile of all calls."""
+        return float(np.quantile(self.seconds, quantile)) * 1e3
+
+
+def push(session: EncodeStream, hop: int) -> Callable[[], object]:
+    """One frame of every slot; the session has heard some signal before."""
+    shape = session.batch_size, len(session.montage)
+    rng = np.random.default_rng(0)
+    rate = int(session.sample_rate)
+    for _ in range(WARM_UP_SECONDS):
+        session.push(rng.standard_normal((*shape, rate)).astype(np.float32) * 30)
+    frame = rng.standard_normal((*shape, hop)).astype(np.float32) * 30
+    return lambda: session.push(frame)
+
+
+def recompute(codec: Codec, frames: int) -> Callable[[], object]:
+    """What it would take without a state: the codes of a whole window, for its last frame."""
+    x = torch.randn(1, len(MONTAGE), frames * codec.hop_length) * 30
+    return lambda: codec.encode(x, montage=MONTAGE)
+
+
+def measure(count: int) -> list[dict[str, Any]]:
+    """Rows of the table: each codec in each runtime."""
+    models = codecs()
+    pairs = [(name, runtime) for name in models for runtime in RUNTIMES]
+    work = {
+        (name, runtime, streams): push(
+            RUNTIMES[runtime](models[name], streams), models[name].hop_length
+        )
+        for name, runtime in pairs
+        for streams in (1, STREAMS)
+    }
+    again = {}
+    for name, codec in models.items():
+        field = -(-codec.receptive_field // codec.hop_length)
+        again[name] = {"window": recompute(codec, 128), "field": recompute(codec, field)}
+    warm = {key: Steps(each) for key, each in work.items()}
+    cold = {key: Steps(each) for key, each in work.items() if key[2] == 1}
+    slow = {(n, what): Steps(each) for n, kinds in again.items() for what, each in kinds.items()}
+    cold_others = [torch.randn(1 << 22) for _ in range(2)]  # 32 MiB: more than a core's own cache
+    for _ in range(count):
+        for steps in warm.values():
+            steps.work()
+            for _ in range(BURST):
+                steps()
+        for _ in range(BURST):
+            for steps in cold.values():
+                cold_others[0].copy_(cold_others[1])
+                steps()
+        for steps in slow.values():
+            steps()
+    rows = []
+    for name, runtime in pairs:
+        one, many = warm[name, runtime, 1], warm[name, runtime, STREAMS]
+        frame = 1e3 / models[name].frame_rate
+        median = one.milliseconds(0.5)
+        rows.append(
+            {
+                "codec": name,
+                "runtime": runtime,
+                "frame_ms": frame,
+                "warm_ms": [median, one.milliseconds(0.99)],
+                "cold_ms": [cold[name, runtime, 1].milliseconds(q) for q in (0.5, 0.99)],
+                "share_of_core": [median / frame, cold[name, runtime, 1].milliseconds(0.5) / frame],
+                "streams_16_over_1": many.milliseconds(0.5) / median,
+                "recompute_128_frames_over_step": slow[name, "window"].milliseconds(0.5) / median,
+                "recompute_field_over_step": slow[name, "field"].milliseconds(0.5) / median,
+                "state_bytes": state_bytes(models[name]),
+            }
+        )
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows as a table."""
+    lines = [
+        "| codec | runtime | step warm p50 / p99, ms | cold p50 / p99, ms | share of a core warm / "
+        "cold | 16 streams / 1 | 128 frames anew / step | whole field anew / step | state, KiB |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        warm, cold = (" / ".join(f"{ms:.2f}" for ms in row[k]) for k in ("warm_ms", "cold_ms"))
+        share = " / ".join(f"{100 * part:.1f} %" for part in row["share_of_core"])
+        lines.append(
+            f"| {row['codec']} | {row['runtime']} | {warm} | {cold} | {share} "
+            f"| {row['streams_16_over_1']:.1f} | {row['recompute_128_frames_over_step']:.1f} "
+            f"| {row['recompute_field_over_step']:.1f} | {row['state_bytes'] / 1024:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Prints the table and, if asked, writes it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, help="write the numbers here")
+    parser.add_argument("--page", type=Path, help="and the table into this page")
+    parser.add_argument("--rounds", type=int, default=20)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    rows = measure(args.rounds)
+    print(table(rows))
+    if args.json is None:
+        return
+    git = ["git", "rev-parse", "HEAD"]
+    result = {
+        "command": "python benchmarks/streaming.py " + " ".join(sys.argv[1:]),
+        "commit": subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip(),
+        "threads": 1,
+        "machine": platform.processor() or platform.machine(),
+        "versions": {name: version(name) for name in ("emgcodec", "torch", "numpy")},
+        "steps": args.rounds * BURST,
+        "electrodes": len(MONTAGE),
+        "rows": rows,
+    }
+    args.json.write_text(json.dumps(result, indent=1) + "\n")
+    if args.page:
+        before, rest = args.page.read_text("utf-8").split(BEGIN)
+        after = rest.split(END)[1]
+        args.page.write_text(f"{before}{BEGIN}\n{table(rows)}\n{END}{after}", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
