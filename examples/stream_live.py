@@ -1,4 +1,4 @@
-"""A wristband and whoever listens: samples to codes, packets over a bad wire, gestures as they come.
+"""A wristband and whoever listens: samples to codes, packets over a bad wire, gestures live.
 
 python examples/stream_live.py            # at the pace of the signal
 python examples/stream_live.py --fast

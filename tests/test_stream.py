@@ -342,11 +342,11 @@ def test_a_gap_is_so_many_missing_samples() -> None:
     assert not joined(b)[1][24:42].any()
 
 
-def test_a_gap_of_an_hour_is_only_frames() -> None:
+def test_a_long_gap_is_only_frames() -> None:
     codec = quantized("student")
     stream = codec.encode_stream(montage="myo", sample_rate=200)
-    codes, valid = stream.push_gap(200 * 3600)
-    assert valid.shape[1] == codes.shape[2] >= 3600 * codec.frame_rate - 2
+    codes, valid = stream.push_gap(200 * 600)
+    assert valid.shape[1] == codes.shape[2] >= 600 * codec.frame_rate - 2
     assert not valid.any()
 
 
