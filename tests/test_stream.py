@@ -385,7 +385,7 @@ def test_samples_of_another_shape_or_type_leave_the_session_as_it_was(bad: Any) 
     x = worn(codec, 3000)
     stream = codec.encode_stream(montage=montage_of(codec))
     parts = [stream.push(x[:, :1010])]
-    with pytest.raises(RecordingError, match=r"samples are .* here \(1, 5, 'n'\)"):
+    with pytest.raises(RecordingError, match=r"samples are .* here \(1, 5, n\)"):
         stream.push(bad)
     parts.append(stream.push(x[:, 1010:]))
     assert_tokens(codec, x, joined([*parts, stream.flush()]))
@@ -420,6 +420,16 @@ def test_leads_may_be_off_for_long_before_the_first_signal() -> None:
     for _ in range(15):
         assert not stream.push(flat)[1].any()
     assert stream.push(emg(codec, 4000)[0].numpy())[1].any()
+
+
+def test_most_leads_may_be_off_and_slots_unused() -> None:
+    codec = quantized("student")
+    stream = codec.encode_stream(3, montage=montage_of(codec))
+    x = np.zeros((3, 5, 30_000), np.float32)
+    x[1, 0] = emg(codec, 30_000)[0, 0].numpy()
+    valid = stream.push(x)[1]
+    assert valid[1, 8:].all()
+    assert not valid[[0, 2]].any()
 
 
 def test_a_state_of_another_codec_is_refused() -> None:

@@ -99,10 +99,11 @@ class EncodeStream:
         """
         x = np.asarray(samples)
         x = x[None] if x.ndim == 2 and self.batch_size == 1 else x
-        if x.shape != self._shape(x.shape[-1] if x.ndim else 0) or x.dtype.kind not in "iuf":
+        shape = self.batch_size, len(self.montage)
+        if x.ndim != 3 or x.shape[:2] != shape or x.dtype.kind not in "iuf":
             raise RecordingError(
                 f"samples are {x.dtype} of shape {x.shape}: give real numbers (slots, electrodes, "
-                f"n), here {self._shape('n')}; electrodes that are missing are NaN"
+                f"n), here ({shape[0]}, {shape[1]}, n); electrodes that are missing are NaN"
             )
         expected = (start or 0) if self._next is None else self._next
         gap = 0 if start is None else start - expected
@@ -149,9 +150,6 @@ class EncodeStream:
             self._next = None
             self._check, self._unjudged = UnitCheck(self._unit), _JUDGED_SECONDS
 
-    def _shape(self, samples: int | str) -> tuple[int | str, ...]:
-        return self.batch_size, len(self.montage), samples
-
     def _framed(self, x: npt.NDArray[np.generic]) -> Iterator[list[tuple[FloatArray, BoolArray]]]:
         """Whole frames of each slot, from so many samples at once as memory likes."""
         for first in range(0, x.shape[-1], self._samples_at_once):
@@ -159,7 +157,8 @@ class EncodeStream:
             yield [self._framings[slot].push(raw) for slot, raw in enumerate(part)]
 
     def _missing(self, samples: int) -> Iterator[list[tuple[FloatArray, BoolArray]]]:
-        return self._framed(np.broadcast_to(np.float32(np.nan), self._shape(samples)))  # type: ignore[arg-type]
+        shape = self.batch_size, len(self.montage), samples
+        return self._framed(np.broadcast_to(np.float32(np.nan), shape))
 
     def _run(
         self, pieces: Iterable[Sequence[tuple[FloatArray, BoolArray]]]
@@ -179,9 +178,12 @@ class EncodeStream:
 
     def _judge(self, x: FloatArray) -> None:
         """Refuses a wrong unit after some seconds of signal; leads may be off before that."""
-        if self._unit == "adc" or self._unjudged <= 0 or not robust_sd(x).any():
+        if self._unit == "adc" or self._unjudged <= 0:
             return
-        self._check.push(x)
+        live = x[robust_sd(x) > 0]
+        if not len(live):
+            return
+        self._check.push(live)
         left = self._unjudged - x.shape[1] / self._stepper.sample_rate
         if left <= 0:
             self._check.finish()
