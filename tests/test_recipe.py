@@ -102,7 +102,7 @@ def test_a_table_of_weights_replaces_the_default(tmp_path: Path) -> None:
         ("optin.steps=1", "'optim.steps'"),
         ("lr=1", "'lr'"),
         ("optim.lr=fast", "float is needed"),
-        ("optim.lr=nan", "positive"),
+        ("optim.lr=nan", "finite number"),
         ("optim.steps=0", "how long"),
         ("optim.steps=1.5", "int is needed"),
         ("optim.betas=[0.9]", "two numbers"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +28,20 @@ def require(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
+def within(part: object, low: float, high: float, *names: str) -> None:
+    """Raises a `ConfigError` unless these fields, or all their entries, lie in a range.
+
+    Ranges are wider than any use: they keep a hostile config from asking for any memory it likes.
+    """
+    for name in names:
+        value = getattr(part, name)
+        entries = value if isinstance(value, tuple) else (value,)
+        require(
+            1 <= len(entries) <= 64 and all(low <= entry <= high for entry in entries),
+            f"{name}={value}: give {low} to {high}{', up to 64 of them' * (value is entries)}",
+        )
+
+
 @dataclass(frozen=True)
 class NormalizationConfig:
     """Causal normalisation from past frames only.
@@ -42,6 +57,7 @@ class NormalizationConfig:
     prior_std: float = 0.5
 
     def __post_init__(self) -> None:
+        within(self, 0, 1e6, "time_constant", "prior_std")
         require(
             0 < self.prior_seconds <= self.time_constant,
             f"prior_seconds={self.prior_seconds}: give more than 0 and at most "
@@ -65,6 +81,10 @@ class LogSpectrogramConfig:
     mlp_dim: int = 128
     rolls: tuple[int, ...] = (-1, 0, 1)
 
+    def __post_init__(self) -> None:
+        within(self, 1, 4096, "window", "mlp_dim")
+        within(self, -128, 128, "rolls")
+
 
 @dataclass(frozen=True)
 class ConvConfig:
@@ -82,6 +102,7 @@ class ConvConfig:
     strides: tuple[int, ...] = (5, 2, 2)
 
     def __post_init__(self) -> None:
+        within(self, 1, 65536, "dims", "kernels", "strides")
         require(
             len(self.dims) == len(self.kernels) == len(self.strides) > 0,
             f"dims={self.dims}, kernels={self.kernels}, strides={self.strides}: one each a layer",
@@ -109,6 +130,8 @@ class ElectrodeSetConfig:
     dynamic_range: float = 4.0
 
     def __post_init__(self) -> None:
+        within(self, 1, 4096, "window", "width", "queries")
+        within(self, 0, 100, "dynamic_range")
         edges = self.band_edges
         rising = all(low < high for low, high in pairwise(edges))
         require(
@@ -139,6 +162,11 @@ class TDSConfig:
     kernel: int = 32
     dropout: float = 0.0
 
+    def __post_init__(self) -> None:
+        within(self, 1, 4096, "channels", "kernel")
+        within(self, 0, 256, "blocks")
+        within(self, 0, 1, "dropout")
+
 
 @dataclass(frozen=True)
 class TransformerConfig:
@@ -165,11 +193,15 @@ class TransformerConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        within(self, 1, 65536, "dim", "heads", "conv_groups")
+        within(self, 1, 4096, "window")
+        within(self, 0, 4096, "conv_position")
+        within(self, 0, 256, "blocks")
+        within(self, 0, 1, "dropout")
         require(
             self.dim % self.heads == 0 and (self.dim // self.heads) % 2 == 0,
             f"dim={self.dim}, heads={self.heads}: dim / heads must be an even whole number",
         )
-        require(self.window > 0, f"window={self.window}: give at least one frame")
 
 
 @dataclass(frozen=True)
@@ -207,7 +239,8 @@ class QuantizerConfig:
             2 <= self.size <= 65536,
             f"quantizer.size={self.size}: codes are uint16, give 2 to 65536",
         )
-        require(self.dim >= 0, f"quantizer.dim={self.dim}: give a width, or 0 for the encoder's")
+        within(self, 0, 65536, "dim")
+        within(self, 0, 1, "decay", "level_dropout")
         if self.kind != "rvq":
             object.__setattr__(self, "levels", int(self.kind == "vq"))
 
@@ -222,6 +255,9 @@ class SignalHeadConfig:
 
     kind: Literal["signal"] = "signal"
     rank: int = 96
+
+    def __post_init__(self) -> None:
+        within(self, 1, 65536, "rank")
 
 
 @dataclass(frozen=True)
@@ -280,11 +316,9 @@ class CodecConfig:
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
-        require(
-            self.sample_rate >= 100 and self.hop_length >= 1,
-            f"sample_rate={self.sample_rate}, hop_length={self.hop_length}: "
-            "give at least 100 Hz and one sample",
-        )
+        within(self, 100, 100_000, "sample_rate")
+        within(self, 1, 4096, "hop_length")
+        require(len(self.heads) <= 64, f"heads: {len(self.heads)} given, at most 64 work")
         require(
             0 <= self.quantizer.after_block <= self.encoder.blocks,
             f"quantizer.after_block={self.quantizer.after_block}: "
@@ -452,6 +486,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return {str(k): v if args[1] is Any else _convert(args[1], v, f"{where}.{k}")
                 for k, v in value.items()}  # fmt: skip
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        require(abs(value) <= sys.float_info.max, f"{where}={value!r}: a finite number is needed")
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise ConfigError(f"{where}={value!r}: {hint.__name__} is needed")
