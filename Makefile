@@ -4,6 +4,7 @@
 # make bench-corpus      bulk tokenization: speed, scaling, memory
 # make bench             encoding and streaming speed
 # make bench-simulator   simulated beside real recordings; needs EMGCODEC_DATA
+# make publish ORG=name  put all models on the Hugging Face Hub; needs a token
 # make clean             remove the environment and everything generated
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ REC ?=
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: demo test test-all check bench bench-corpus bench-simulator clean
+.PHONY: demo test test-all check bench bench-corpus bench-simulator publish clean
 
 demo: .venv/.demo
 	$(BIN)/python examples/demo.py $(REC)
@@ -36,6 +37,10 @@ bench-corpus: .venv/.dev
 
 bench-simulator: .venv/.demo
 	$(BIN)/python benchmarks/simulator.py --json docs/results/simulator.json --page docs/simulator.md
+
+publish: .venv/.demo
+	$(BIN)/emgcodec publish --org $(or $(ORG),$(error name the organisation: make publish ORG=name)) \
+		--record src/emgcodec/pretrained.json
 
 # Both installs are editable, so either may follow the other and neither runs stale code.
 .venv/.demo: pyproject.toml constraints.txt | $(BIN)/python

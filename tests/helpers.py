@@ -9,6 +9,7 @@ from torch import Tensor
 
 from emgcodec.codec import Codec
 from emgcodec.config import ConvConfig, ElectrodeSetConfig, LogSpectrogramConfig, TDSConfig
+from emgcodec.golden import compare
 from emgcodec.montage import Montage
 from emgcodec.presets import list_presets, preset
 
@@ -106,14 +107,5 @@ def assert_same(codec: Codec, a: Tensor, b: Tensor, latents: Tensor | None = Non
     quantizer = codec.quantizer
     assert quantizer is not None
     for item, frame in differs.nonzero().tolist():
-        left, right = a[item, :, frame], b[item, :, frame]
-        level = int((left != right).nonzero()[0])
-        with torch.no_grad():
-            rest = quantizer.project_in(latents[item, :, frame])
-            for k in range(level):
-                rest = rest - quantizer.codebooks[k, left[k]]
-            distance = (quantizer.codebooks[level] - rest).square().sum(dim=-1)
-        gap = (distance[left[level]] - distance[right[level]]).abs()
-        # Scores are differences of numbers as large as the vector: float32 resolves no finer.
-        near = 1e-4 * distance.min() + 1e-6 * rest.square().sum()
-        assert gap <= near, f"a difference of {float(gap):.2e} is no near-tie ({float(near):.2e})"
+        choice = compare(quantizer, latents[item, :, frame], a[item, :, frame], b[item, :, frame])
+        assert choice.near_tie, f"a difference is no near-tie: {choice}"

@@ -146,8 +146,9 @@ def test_saved_and_loaded_is_the_same_codec(name: str, tmp_path: Path) -> None:
         codec.round_weights()
     codec.save_pretrained(tmp_path / "model")
     loaded = Codec.from_pretrained(tmp_path / "model")
+    golden = ["golden.tokens"] if codec.num_codebooks else []
     assert sorted(p.name for p in (tmp_path / "model").iterdir()) == [
-        "README.md", "config.json", "model.safetensors",
+        "README.md", "config.json", *golden, "model.safetensors",
     ]  # fmt: skip
     assert not loaded.training
     assert (loaded.codec_id, loaded.vocab_id) == (codec.codec_id, codec.vocab_id)
@@ -193,8 +194,26 @@ def test_damaged_models_are_refused(tmp_path: Path) -> None:
     (broken / "config.json").write_text("{")
     with pytest.raises(ModelError, match="cannot be read"):
         Codec.from_pretrained(broken)
+    changed = damaged("changed", {first: tensors[first] * 2})
+    with pytest.raises(ModelError, match="not the file"):
+        Codec.from_pretrained(changed)
     with pytest.raises(ModelError, match="bundled"):
         Codec.from_pretrained("no-such-model")
+    with pytest.raises(ModelError, match=r"config\.json cannot be read"):
+        Codec.from_pretrained(tmp_path / "none")
+    with pytest.raises(ModelError, match="neither here nor published"):
+        Codec.from_pretrained("teacher")
+    for name in ("student", str(tmp_path / "good")):
+        with pytest.raises(ModelError, match="revision"):
+            Codec.from_pretrained(name, revision="v2")
+
+
+def test_a_model_saved_before_hashes_were_is_read(tmp_path: Path) -> None:
+    codec_for("student").save_pretrained(tmp_path)
+    table = json.loads((tmp_path / "config.json").read_text())
+    assert len(table.pop("weights_sha256")) == 64
+    (tmp_path / "config.json").write_text(json.dumps(table))
+    assert Codec.from_pretrained(tmp_path).codec_id == codec_for("student").codec_id
 
 
 def test_the_bundled_student() -> None:

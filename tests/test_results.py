@@ -17,7 +17,8 @@ from emgcodec.cli import main
 from emgcodec.evaluate.rows import PROTOCOL, ROWS
 from emgcodec.evaluate.tables import CLOSE, OPEN, readme_table, results_page
 from emgcodec.evidence import Summary, cell, gain, load_results, paired_loss, pooled
-from emgcodec.hub import CARD_FILE, find_model
+from emgcodec.folder import CARD_FILE
+from emgcodec.pretrained import find_model
 
 ROOT = Path(__file__).parents[1]
 WAYS = ("codec", "noise", "mean_spectrum", "level_pca")

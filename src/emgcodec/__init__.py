@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from emgcodec.codec import Codec as Codec
     from emgcodec.config import CodecConfig as CodecConfig
     from emgcodec.config import ConfigError as ConfigError
+    from emgcodec.folder import ModelError as ModelError
     from emgcodec.gestures import GESTURES as GESTURES
-    from emgcodec.hub import ModelError as ModelError
-    from emgcodec.hub import list_pretrained as list_pretrained
     from emgcodec.io import read as read
     from emgcodec.io import read_all as read_all
     from emgcodec.layouts import Layout as Layout
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from emgcodec.montage import MontageError as MontageError
     from emgcodec.montage import list_montages as list_montages
     from emgcodec.presets import list_presets as list_presets
+    from emgcodec.pretrained import list_pretrained as list_pretrained
     from emgcodec.quality import quality_report as quality_report
     from emgcodec.recording import Event as Event
     from emgcodec.recording import Recording as Recording
@@ -42,12 +42,13 @@ _HOMES = {
     "calibration": ("Calibration", "CalibrationError"),
     "codec": ("Codec",),
     "config": ("CodecConfig", "ConfigError"),
+    "folder": ("ModelError",),
     "gestures": ("GESTURES",),
-    "hub": ("ModelError", "list_pretrained"),
     "io": ("read", "read_all"),
     "layouts": ("Layout", "LayoutError"),
     "montage": ("Electrode", "Montage", "MontageError", "list_montages"),
     "presets": ("list_presets",),
+    "pretrained": ("list_pretrained",),
     "quality": ("quality_report",),
     "recording": ("Event", "Recording", "RecordingError"),
     "simulate": ("sample",),

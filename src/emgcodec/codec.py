@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,10 +15,13 @@ from emgcodec.calibration import Calibration
 from emgcodec.card import model_card
 from emgcodec.checks import CodecError
 from emgcodec.fitting import HeadFit, fit_head
-from emgcodec.hub import find_model, load_config, load_tensors, save_model, stored_dtype
+from emgcodec.folder import load_config, load_tensors, save_model, stored_dtype
+from emgcodec.golden import golden_tokens
+from emgcodec.hub import upload
 from emgcodec.montage import Montage
 from emgcodec.nn.network import Calibrations
 from emgcodec.presets import preset
+from emgcodec.pretrained import find_model
 from emgcodec.recording import Event, Recording
 from emgcodec.steps import DecodeStream, encode_stream
 from emgcodec.stream import EncodeStream
@@ -52,31 +56,66 @@ class Codec(TensorCodec):
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | Path | None = None, *, device: str | torch.device = "cpu"
+        cls,
+        name_or_path: str | Path | None = None,
+        *,
+        revision: str | None = None,
+        device: str | torch.device = "cpu",
+        token: str | bool | None = None,
+        local_files_only: bool = False,
     ) -> Codec:
         """A trained codec, in eval mode.
 
         Args:
-            name_or_path: A bundled model (see `list_pretrained`) or a folder; None is the
-                bundled student, which needs no network.
+            name_or_path: A released model (``student``, ``student-open``, ``teacher``; see
+                `list_pretrained` for those that are here), a folder, or ``org/name`` on the
+                Hugging Face Hub. None is the bundled student, which needs no network.
+            revision: Branch, tag or commit on the Hub.
             device: Where to put it.
+            token: For private and gated repositories; by default the one that is logged in.
+            local_files_only: Of the Hub, take only what is in the cache.
 
         Raises:
-            ModelError: if it does not exist or is damaged in any way.
+            ModelError: if it does not exist, cannot be fetched or is damaged in any way.
         """
-        directory = find_model(name_or_path)
-        codec = cls(load_config(directory))
-        codec.load_state_dict(load_tensors(directory, codec.config, codec.state_dict()))
+        directory = find_model(
+            name_or_path, revision=revision, token=token, local_files_only=local_files_only
+        )
+        config = load_config(directory)
+        tensors = load_tensors(directory, config)
+        codec = cls(config)
+        codec.load_state_dict(tensors)
         return codec.to(device).eval()
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Writes config.json, model.safetensors and a model card; `from_pretrained` reads them.
+        """Writes config.json, model.safetensors, a model card and golden codes.
 
-        The weights are rounded in place to the type they are stored in: the file is the model.
+        `from_pretrained` reads them. The weights are rounded in place to the type they are stored
+        in: the file is the model. Golden codes are what it makes of a simulated recording.
         """
         self.round_weights()
         card = model_card(self.config, parameters=self.num_parameters())
-        save_model(directory, self.config, self.state_dict(), card)
+        save_model(directory, self.config, self.state_dict(), card, golden_tokens(self))
+
+    def push_to_hub(
+        self, repo_id: str, *, private: bool = False, token: str | bool | None = None
+    ) -> str:
+        """Saves it into a Hub repository, in one commit.
+
+        Args:
+            repo_id: ``org/name``; made if need be.
+            private: Whether a repository that is made is private.
+            token: With the right to write; by default the one that is logged in.
+
+        Returns:
+            Address of the commit.
+
+        Raises:
+            ModelError: if the Hub cannot be reached or refuses.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return upload(Path(folder), repo_id, private=private, token=token)
 
     @torch.no_grad()
     def round_weights(self) -> Codec:

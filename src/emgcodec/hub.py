@@ -1,121 +1,164 @@
-"""A codec as a folder: config.json, model.safetensors and a model card, read strictly.
+"""Models on the Hugging Face Hub: fetched at one commit, checked, and put there.
 
-No pickle is ever read, no tensor is ever missing or left over, and the stored numbers are the
-model: parameters are rounded to the stored type before they are scored or hashed.
+The client compares sizes only, and never hashes what it fetched by HTTP; here every file must have
+the hash that the Hub states, or it is deleted again. What is in the cache needs no network.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
-from collections.abc import Mapping
-from importlib import resources
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor
+from emgcodec.folder import (
+    CARD_FILE,
+    CONFIG_FILE,
+    LARGEST,
+    WEIGHTS_FILE,
+    ModelError,
+    file_sha256,
+    load_config,
+)
 
-from emgcodec.config import CodecConfig, ConfigError
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi, RepoFile
 
-CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
-DEFAULT_MODEL = "student"
-
-
-class ModelError(ValueError):
-    """A model that is unknown, damaged or of another version."""
-
-
-def list_pretrained() -> list[str]:
-    """Names of the models that come with the package."""
-    folder = resources.files("emgcodec") / "weights"
-    return sorted(entry.name for entry in folder.iterdir() if (entry / CONFIG_FILE).is_file())
+_CARD_HEAD = "---\nlibrary_name: emgcodec\nlicense: other\nlicense_name: stated-below\n---\n\n"
 
 
-def find_model(name_or_path: str | Path | None) -> Path:
-    """The folder of a bundled model or a local one; None is the default student.
+def download(
+    repo: str,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    local_files_only: bool = False,
+) -> Path:
+    """A model's folder in the cache, fetched unless it is there.
+
+    Args:
+        repo: ``org/name``.
+        revision: Branch, tag or commit; the default branch without.
+        token: For private and gated ones; by default the one that is logged in, if any.
+        local_files_only: Ask nobody: the cache or nothing.
 
     Raises:
-        ModelError: if there is none, listing the bundled ones.
+        ModelError: if there is no such model, or it cannot be had, or came damaged.
     """
-    name = DEFAULT_MODEL if name_or_path is None else str(name_or_path)
-    if name in list_pretrained():
-        return Path(str(resources.files("emgcodec") / "weights" / name))
-    if (Path(name) / CONFIG_FILE).is_file():
-        return Path(name)
-    raise ModelError(
-        f"model {name!r} is neither bundled ({list_pretrained()}) nor a folder with a "
-        f"{CONFIG_FILE}; loading by Hub name is not part of this version"
-    )
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    api = HfApi(token=token, library_name="emgcodec")
+    with _explained(repo, revision):
+        # Once, and before anything else: the config and the weights of one commit.
+        asked = api.resolve_revision(repo, revision=revision, local_files_only=local_files_only)
+        commit = asked.resolved
+        names = CONFIG_FILE, WEIGHTS_FILE
+        cached = [try_to_load_from_cache(repo, name, revision=commit) for name in names]
+        if all(isinstance(path, str) for path in cached):
+            return Path(str(cached[0])).parent
+        if local_files_only:
+            raise LocalEntryNotFoundError(f"nothing of commit {commit}")
+        return _fetch(api, repo, commit)
 
 
-def stored_dtype(name: str, config: CodecConfig) -> torch.dtype:
-    """The type a tensor is stored in: codebooks always float32, the rest as the config says."""
-    return torch.float32 if name.endswith("codebooks") else getattr(torch, config.storage)
+def _fetch(api: HfApi, repo: str, commit: str) -> Path:
+    from huggingface_hub import RepoFile
+
+    rows = api.get_paths_info(repo, list(LARGEST), revision=commit)
+    listed = {row.path: row for row in rows if isinstance(row, RepoFile)}
+    for name, largest in LARGEST.items():
+        if name in listed and listed[name].size > largest:
+            raise ModelError(f"{name} of {repo!r} has more than {largest:,} bytes: it is not read")
+    if missing := {CONFIG_FILE, WEIGHTS_FILE} - set(listed):
+        raise ModelError(
+            f"{repo!r} holds no {' and no '.join(sorted(missing))}, so it is no model of this "
+            "package; other weight files, pickles above all, are not read"
+        )
+    folder = _fetch_file(api, repo, commit, listed[CONFIG_FILE]).parent
+    config = load_config(folder)  # before the weights: what cannot be built is not fetched
+    licence = "".join(c if c.isprintable() else " " for c in config.weights_license)
+    print(f"emgcodec: weights of {repo}: {licence or 'no licence stated'}", file=sys.stderr)
+    for name in LARGEST:  # the weights last: with them in the cache, all is there
+        if name in listed:
+            _fetch_file(api, repo, commit, listed[name])
+    return folder
 
 
-def save_model(
-    directory: str | Path, config: CodecConfig, tensors: Mapping[str, Tensor], card: str
-) -> None:
-    """Writes the three files beside `directory` first, so that a reader never sees half a model."""
-    target = Path(directory)
-    target.mkdir(parents=True, exist_ok=True)
-    stored = {
-        name: tensor.detach().cpu().to(stored_dtype(name, config)).contiguous()
-        for name, tensor in tensors.items()
+def _fetch_file(api: HfApi, repo: str, commit: str, listed: RepoFile) -> Path:
+    from huggingface_hub.utils.sha import git_hash
+
+    path = Path(api.hf_hub_download(repo, listed.path, revision=commit))
+    if listed.lfs is not None:
+        good = file_sha256(path) == listed.lfs.sha256
+    else:
+        good = git_hash(path.read_bytes()) == listed.blob_id
+    if not good:
+        path.resolve().unlink()  # the file itself, then the link to it
+        path.unlink(missing_ok=True)
+        raise ModelError(
+            f"{listed.path} of {repo!r} came damaged: its hash is not the one that the Hub "
+            "states. It was deleted; load the model again"
+        )
+    return path
+
+
+def upload(
+    folder: Path, repo: str, *, private: bool = False, token: str | bool | None = None
+) -> str:
+    """Puts the files of a model's folder into a repository, in one commit; makes it if need be.
+
+    Args:
+        folder: Written by `folder.save_model`.
+        repo: ``org/name``.
+        private: Whether a repository that is made is private.
+        token: With the right to write.
+
+    Returns:
+        Address of the commit.
+
+    Raises:
+        ModelError: if the Hub cannot be reached or refuses.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    api = HfApi(token=token, library_name="emgcodec")
+    card = _CARD_HEAD + (folder / CARD_FILE).read_text("utf-8")
+    files = [folder / name for name in LARGEST if name != CARD_FILE and (folder / name).is_file()]
+    operations = [CommitOperationAdd(path.name, path) for path in files]
+    operations.append(CommitOperationAdd(CARD_FILE, card.encode()))
+    message = f"Upload {load_config(folder).name}"
+    with _explained(repo, None):
+        api.create_repo(repo, private=private, exist_ok=True)
+        return api.create_commit(repo, operations, commit_message=message).commit_url
+
+
+@contextmanager
+def _explained(repo: str, revision: str | None) -> Iterator[None]:
+    """Turns what the client raises into a `ModelError` that says what to do."""
+    from huggingface_hub import errors
+    from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # of either version
+
+    log_in = "log in with `hf auth login`, set HF_TOKEN or pass token="
+    away = "is not in the cache, and the Hub is not to be reached: connect once, unset "
+    away += "HF_HUB_OFFLINE, leave local_files_only out, or give a folder"
+    # The first that fits: some are kinds of others below.
+    advice: dict[type[Exception], str] = {
+        errors.HFValidationError: "is no Hub repository: give 'org/name'",
+        errors.GatedRepoError: f"is gated: accept its terms on its page, and {log_in}",
+        errors.RepositoryNotFoundError: "is neither a folder here nor a repository that the Hub "
+        f"shows you: check the name; if it is private, {log_in}",
+        errors.RevisionNotFoundError: f"has no revision={revision!r}: give a branch, tag or commit",
+        errors.HfHubHTTPError: f"is refused by the Hub: try again later, or {log_in}",
+        errors.RevisionResolutionError: away,
+        errors.LocalEntryNotFoundError: away,
+        errors.OfflineModeIsEnabled: away,
+        httpx.TransportError: away,
+        OSError: "could not be fetched whole: load it again",
     }
-    if bad := [name for name, tensor in stored.items() if not tensor.isfinite().all()]:
-        raise ModelError(f"{bad} hold numbers that {config.storage} cannot: nothing was written")
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as beside:
-        text = json.dumps(config.to_dict(), indent=1, ensure_ascii=False)
-        (Path(beside) / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
-        (Path(beside) / CARD_FILE).write_text(card, encoding="utf-8")
-        # Its own `save_file` hides the file from everybody else.
-        (Path(beside) / WEIGHTS_FILE).write_bytes(save(stored, {"format": "pt"}))
-        for name in (WEIGHTS_FILE, CARD_FILE, CONFIG_FILE):
-            os.replace(Path(beside) / name, target / name)
-
-
-def load_config(directory: Path) -> CodecConfig:
-    """Reads config.json.
-
-    Raises:
-        ModelError: if it is missing, damaged or of another version.
-    """
-    path = directory / CONFIG_FILE
     try:
-        return CodecConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, ConfigError) as error:
-        raise ModelError(f"{path} cannot be read: {error}") from error
-
-
-def load_tensors(
-    directory: Path, config: CodecConfig, expected: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Reads model.safetensors; names, shapes and types must be exactly those `expected`.
-
-    Raises:
-        ModelError: naming what is missing, left over or of another shape.
-    """
-    path = directory / WEIGHTS_FILE
-    if not path.is_file():
-        raise ModelError(f"{path} is missing; other weight files, pickles above all, are not read")
-    try:
-        stored = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is damaged: {error}") from error
-    missing, extra = sorted(set(expected) - set(stored)), sorted(set(stored) - set(expected))
-    if missing or extra:
-        raise ModelError(f"{path} does not fit its config: missing {missing}, left over {extra}")
-    for name, tensor in stored.items():
-        wanted = expected[name]
-        if tensor.shape != wanted.shape or tensor.dtype != stored_dtype(name, config):
-            raise ModelError(
-                f"{path}: {name} is {tuple(tensor.shape)} {tensor.dtype}, the config asks for "
-                f"{tuple(wanted.shape)} {stored_dtype(name, config)}"
-            )
-        if not tensor.isfinite().all():
-            raise ModelError(f"{path}: {name} holds non-finite numbers")
-    return {name: tensor.to(torch.float32) for name, tensor in stored.items()}
+        yield
+    except tuple(advice) as error:
+        words = next(text for kind, text in advice.items() if isinstance(error, kind))
+        raise ModelError(f"model {repo!r} {words} ({error})") from error

@@ -8,7 +8,18 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from emgcodec.cli import corpus, data, decode, evaluate, info, inspect, stream, tokenize, train
+from emgcodec.cli import (
+    corpus,
+    data,
+    decode,
+    evaluate,
+    info,
+    inspect,
+    publish,
+    stream,
+    tokenize,
+    train,
+)
 from emgcodec.cli.options import complain
 
 COMMANDS = {
@@ -21,6 +32,7 @@ COMMANDS = {
     "data": data,
     "train": train,
     "evaluate": evaluate,
+    "publish": publish,
 }
 
 

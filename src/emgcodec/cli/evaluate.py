@@ -201,7 +201,8 @@ def _card(args: argparse.Namespace) -> int:
     from emgcodec.card import model_card
     from emgcodec.codec import Codec
     from emgcodec.files import written_beside
-    from emgcodec.hub import CARD_FILE, find_model
+    from emgcodec.folder import CARD_FILE
+    from emgcodec.pretrained import find_model
 
     codec = Codec.from_pretrained(args.model)
     text = model_card(codec.config, load_results(args.results), parameters=codec.num_parameters())

@@ -3,6 +3,7 @@
 Example:
   emgcodec info
   emgcodec info rec.tokens
+  emgcodec info --verify student
 """
 
 from __future__ import annotations
@@ -15,7 +16,12 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     parser.add_argument(
-        "what", nargs="?", help="bundled model, model folder or token file; default: the student"
+        "what",
+        nargs="?",
+        help="model name or folder, Hub repository, or token file; default: the student",
+    )
+    parser.add_argument(
+        "--verify", action="store_true", help="make the model's golden codes again and compare"
     )
     parser.add_argument("--list", action="store_true", help="list bundled models and presets")
 
@@ -23,13 +29,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prints the facts, one a line."""
     if args.list:
-        from emgcodec.hub import list_pretrained
         from emgcodec.presets import list_presets
+        from emgcodec.pretrained import list_pretrained
 
         print("bundled models:", *list_pretrained())
         print("presets:", *list_presets())
         return 0
-    if args.what is not None and Path(args.what).is_file():
+    if args.verify:
+        _verify(args.what)
+    elif args.what is not None and Path(args.what).is_file():
         _show_tokens(Path(args.what))
     else:
         _show_model(args.what)
@@ -47,6 +55,21 @@ def _show_tokens(path: Path) -> None:
     print(tokens.compression())
     for key, value in tokens.metadata.items():
         print(f"{key:<13} {value}")
+
+
+def _verify(name: str | None) -> None:
+    from emgcodec.codec import Codec
+    from emgcodec.golden import verify
+    from emgcodec.pretrained import find_model
+
+    folder = find_model(name)
+    codec = Codec.from_pretrained(folder)
+    for frame, choice in verify(codec, folder).items():
+        print(
+            f"near-tie at frame {frame}, level {choice.level + 1}: {choice.gap:.2e} apart, below "
+            f"{choice.resolved:.2e}"
+        )
+    print(f"{codec.codec_id}: golden codes reproduced")
 
 
 def _show_model(name: str | None) -> None:

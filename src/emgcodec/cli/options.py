@@ -23,7 +23,9 @@ def add_recording_options(parser: argparse.ArgumentParser) -> None:
 def add_model_option(parser: argparse.ArgumentParser) -> None:
     """Which codec to use."""
     parser.add_argument(
-        "--model", metavar="NAME_OR_DIR", help="bundled model or folder; default: the student"
+        "--model",
+        metavar="MODEL",
+        help="model name, folder or Hub repository; default: the student",
     )
 
 

@@ -15,7 +15,7 @@ from emgcodec.config import ConfigError
 from emgcodec.evaluate.provenance import made_by
 from emgcodec.evaluate.typing import PROTOCOL, Reader, greedy, plain, score_split, summary
 from emgcodec.files import write_json
-from emgcodec.hub import CONFIG_FILE
+from emgcodec.folder import CONFIG_FILE
 from emgcodec.train.loop import train
 from emgcodec.train.recipe import Recipe
 from emgcodec.train.sessions import find_splits

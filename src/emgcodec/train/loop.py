@@ -14,7 +14,7 @@ from torch import Tensor
 
 from emgcodec.codec import Codec
 from emgcodec.config import ConfigError
-from emgcodec.hub import CONFIG_FILE, load_config
+from emgcodec.folder import CONFIG_FILE, load_config
 from emgcodec.nn.network import CodecOutput
 from emgcodec.train.checkpoint import Checkpoint, differences, load_optimizer, optimizer_tensors
 from emgcodec.train.data import Segment, calibrations

@@ -1,0 +1,84 @@
+"""Models by name: of the package, a checkout of the repository, a folder, or the Hub."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib import resources
+from pathlib import Path
+
+from emgcodec.folder import CONFIG_FILE, ModelError
+from emgcodec.hub import download
+
+DEFAULT_MODEL = "student"
+
+
+def list_pretrained() -> list[str]:
+    """Names of the models that come with the package, or with a checkout of the repository."""
+    return sorted(_here())
+
+
+def published() -> dict[str, str]:
+    """Where on the Hub the released models are, by name; empty where nobody put them yet."""
+    text = (resources.files("emgcodec") / "pretrained.json").read_text("utf-8")
+    found: dict[str, str] = json.loads(text)
+    return found
+
+
+def find_model(
+    name_or_path: str | Path | None,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    local_files_only: bool = False,
+) -> Path:
+    """The folder of a model; one on the Hub is fetched unless it is in the cache.
+
+    Args:
+        name_or_path: See `Codec.from_pretrained`.
+        revision: On the Hub; a name then means the published model, not the one that is here.
+        token: See `hub.download`.
+        local_files_only: Never ask the Hub.
+
+    Raises:
+        ModelError: if there is none.
+    """
+    name = DEFAULT_MODEL if name_or_path is None else str(name_or_path)
+    here, known = _here(), published()
+    if name in here and revision is None:
+        return here[name]
+    if name in known or name in here:
+        repo = known.get(name, "")
+        if not repo:
+            of = "" if revision is None else f" of revision={revision!r}"
+            raise ModelError(
+                f"model {name!r}{of} is neither here nor published: train it and give its folder, "
+                "name a repository 'org/name', or publish it with `make publish ORG=org`"
+            )
+    elif Path(name).exists() or isinstance(name_or_path, Path):
+        if revision is not None:
+            raise ModelError(f"revision={revision!r}: the folder {name!r} has none; leave it out")
+        return Path(name)
+    elif re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
+        repo = name
+    else:
+        raise ModelError(
+            f"model {name!r} is neither bundled ({sorted(here)}), nor a folder, nor a Hub "
+            "repository such as 'org/name'"
+        )
+    return download(repo, revision=revision, token=token, local_files_only=local_files_only)
+
+
+def _here() -> dict[str, Path]:
+    """Folders of the models that come along: in the wheel, and beside it in a checkout."""
+    package = Path(str(resources.files("emgcodec")))
+    places = [package / "weights"]
+    if package.parent.name == "src":
+        places.insert(0, package.parents[1] / "weights")  # those too large for a wheel
+    return {
+        folder.name: folder
+        for place in places
+        if place.is_dir()
+        for folder in place.iterdir()
+        if (folder / CONFIG_FILE).is_file()
+    }
