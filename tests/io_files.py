@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from emgcodec.io import read_all
+from emgcodec.montage import MontageError
+from emgcodec.recording import RecordingError
 
 h5py = pytest.importorskip("h5py")
 
@@ -93,3 +95,11 @@ def damage(path: Path, change: Callable[[Any], None]) -> Path:
 def table(x: np.ndarray[Any, Any], delimiter: str = ",", first: str = "") -> str:
     rows = [delimiter.join(f"{value:.9g}" for value in row) for row in x.T]
     return "\n".join([*first.splitlines(), *rows]) + "\n"
+
+
+def outcome(path: Path) -> int | str:
+    """Numbers that a file holds, or our own error about it."""
+    try:
+        return sum(recording.emg.size for recording in read_all(path, sample_rate=1000))
+    except (RecordingError, MontageError) as error:
+        return str(error)

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from io_files import damage, names, table, write_corpus, write_session
+from io_files import damage, names, outcome, table, write_corpus, write_session
 
 from emgcodec.io import read, read_all
-from emgcodec.montage import MontageError
 from emgcodec.recording import RecordingError
 
 h5py = pytest.importorskip("h5py")
@@ -50,7 +49,7 @@ def test_content_decides_and_not_the_suffix(tmp_path: Path) -> None:
         ("x.bin", b"\x00\x01\x02", "no known format"),
         ("x.h5", b"\x89HDF\r\n\x1a\n and no more", "truncated or damaged"),
         ("x.npy", b"\x93NUMPY and no more", "truncated or damaged"),
-        ("x.mat", None, "neither in the corpus format nor an emg2qwerty session.*'signal'"),
+        ("x.mat", None, r"which array is the signal.*dataset=.*signal \(2, 5\)"),
         ("none.h5", None, "holds no recordings"),
         ("missing.csv", None, "No such file"),
     ],
@@ -80,14 +79,6 @@ def _samples(folder: Path) -> dict[str, bytes]:
     np.savez_compressed(folder / "arrays.npz", emg=x, sample_rate=1000)
     (folder / "table.csv").write_text(table(x, first="# unit: uV\na,b,c"))
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-
-
-def outcome(path: Path) -> int | str:
-    """Numbers that a file holds, or our own error about it."""
-    try:
-        return sum(recording.emg.size for recording in read_all(path, sample_rate=1000))
-    except (RecordingError, MontageError) as error:
-        return str(error)
 
 
 @given(data=st.data())

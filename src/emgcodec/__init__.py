@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from emgcodec.gestures import GESTURES as GESTURES
     from emgcodec.io import read as read
     from emgcodec.io import read_all as read_all
+    from emgcodec.io import write as write
     from emgcodec.layouts import Layout as Layout
     from emgcodec.layouts import LayoutError as LayoutError
     from emgcodec.montage import Electrode as Electrode
@@ -44,7 +45,7 @@ _HOMES = {
     "config": ("CodecConfig", "ConfigError"),
     "folder": ("ModelError",),
     "gestures": ("GESTURES",),
-    "io": ("read", "read_all"),
+    "io": ("read", "read_all", "write"),
     "layouts": ("Layout", "LayoutError"),
     "montage": ("Electrode", "Montage", "MontageError", "list_montages"),
     "presets": ("list_presets",),

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -136,6 +136,16 @@ class Montage:
         """The montage with only, or in another order, the electrodes at `indices`."""
         return Montage(self.name, tuple(self.electrodes[int(i)] for i in indices), self.assumed)
 
+    def mirrored(self) -> Montage:
+        """The same device on the other arm: electrodes counted the other way round."""
+        turned = [replace(e, angle=-e.angle) for e in self.electrodes]
+        return replace(self, electrodes=tuple(turned))
+
+    def rotated(self, degrees: float) -> Montage:
+        """The same device turned around the limb, all bands alike; every angle grows."""
+        turned = [replace(e, angle=e.angle + degrees) for e in self.electrodes]
+        return replace(self, electrodes=tuple(turned))
+
     def positions(self) -> npt.NDArray[np.float32]:
         """Position features, (C, 4): sine and cosine of the angle, row, band."""
         angle = np.deg2rad([e.angle for e in self.electrodes])
@@ -147,10 +157,14 @@ class Montage:
         ]
         return np.stack([np.asarray(c, np.float32) for c in columns], axis=1)
 
-    def order_for(self, other: Montage) -> list[int]:
+    def order_for(self, other: Montage, *, spare: bool = False) -> list[int]:
         """Indices that put this montage's rows into the order of `other`.
 
         Electrodes at one and the same position are taken in the order they are listed.
+
+        Args:
+            other: Whose order it is to be.
+            spare: Whether this one may have electrodes that `other` has not.
 
         Raises:
             MontageError: if the two do not hold the same positions, listing what is missing.
@@ -164,7 +178,7 @@ class Montage:
                 order.append(places[electrode].pop(0))
             else:
                 missing.append(electrode)
-        if missing or len(self) != len(other):
+        if missing or (len(self) != len(other) and not spare):
             listed = ", ".join(
                 f"(band {e.band}, {e.angle:g} deg, row {e.row:g})" for e in missing[:6]
             )
@@ -172,7 +186,8 @@ class Montage:
             raise MontageError(
                 f"montage {self.name!r} ({len(self)} electrodes) does not fit {other.name!r} "
                 f"({len(other)}): missing {listed or 'none'}{more}; give montage= with those "
-                "positions, or use a montage-free codec such as the bundled student"
+                "positions (Recording.remap drops electrodes that are too many), or use a "
+                "montage-free codec such as the bundled student"
             )
         return order
 

@@ -125,6 +125,26 @@ def in_unit(samples: npt.NDArray[Any], factor: float) -> FloatArray:
         return np.ascontiguousarray(samples, dtype=np.float32)
 
 
+def _part(source: SignalSource | npt.NDArray[Any], start: int, stop: int) -> npt.NDArray[Any]:
+    return source[:, start:stop] if isinstance(source, np.ndarray) else source.read(start, stop)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A `SignalSource` with some rows of another, in another order."""
+
+    source: SignalSource | npt.NDArray[Any]
+    order: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.order), self.source.shape[1]
+
+    def read(self, start: int, stop: int) -> npt.NDArray[Any]:
+        part: npt.NDArray[Any] = _part(self.source, start, stop)[list(self.order)]
+        return part
+
+
 class Recording:
     """One contiguous stretch of surface EMG.
 
@@ -183,10 +203,7 @@ class Recording:
 
     def read(self, start: int, stop: int) -> FloatArray:
         """Samples `start` to `stop`, (C, stop - start) float32 in µV or ADC counts."""
-        if isinstance(self._source, np.ndarray):
-            part = self._source[:, start:stop]
-        else:
-            part = self._source.read(start, min(stop, self.num_samples))
+        part = _part(self._source, start, min(stop, self.num_samples))
         return in_unit(part, self._factor)
 
     def blocks(self, seconds: float = BLOCK_SECONDS) -> Iterator[FloatArray]:
@@ -216,6 +233,19 @@ class Recording:
         """
         twin = copy.copy(self)
         twin.montage = resolve_montage(montage, self.num_electrodes)
+        return twin
+
+    def remap(self, montage: Montage | str) -> Recording:
+        """The electrodes of another montage, in its order; others are left out.
+
+        Raises:
+            MontageError: if some of its positions are missing here, listing them.
+        """
+        target = Montage.preset(montage) if isinstance(montage, str) else montage
+        order = tuple(self.montage.order_for(target, spare=True))
+        twin = copy.copy(self)
+        twin._source = _Rows(self._source, order)
+        twin.num_electrodes, twin.montage = len(order), target
         return twin
 
     def crop(self, start: float, end: float) -> Recording:

@@ -1,6 +1,7 @@
 """Files to recordings: `read` gives the one in a file, `read_all` all of a file or folder.
 
-One small reader for each format. Signals in HDF5 and ``.npy`` stay in the file until asked for.
+One small reader for each format. Signals in HDF5, EDF, BDF and ``.npy`` stay in the file until
+asked for. `write` makes HDF5, EDF and BDF.
 """
 
 from __future__ import annotations
@@ -9,7 +10,20 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from emgcodec.io import arrays, corpus, delimited, emg2qwerty
+from emgcodec.io import (
+    arrays,
+    bids,
+    corpus,
+    delimited,
+    edf,
+    emg2pose,
+    emg2qwerty,
+    generic,
+    matlab,
+    myo,
+    xdf,
+)
+from emgcodec.io.edf_write import write_edf
 from emgcodec.io.emg2qwerty import session_user, write_session
 from emgcodec.io.entry import Entry, Options, naming
 from emgcodec.io.hdf5 import open_hdf5
@@ -17,7 +31,7 @@ from emgcodec.io.sniff import is_recording, sniff
 from emgcodec.montage import Montage
 from emgcodec.recording import Recording, RecordingError
 
-__all__ = ["read", "read_all", "session_user", "write_session"]
+__all__ = ["read", "read_all", "session_user", "write", "write_session"]
 
 
 def read(
@@ -27,17 +41,21 @@ def read(
     sample_rate: float | None = None,
     unit: str | None = None,
     montage: Montage | str | None = None,
+    dataset: str | None = None,
 ) -> Recording:
     """The recording in a file.
 
     Args:
-        path: HDF5 (corpus format or emg2qwerty session), ``.npy``, ``.npz``, ``.csv`` or ``.tsv``;
-            the content decides, not the suffix.
+        path: HDF5, MATLAB, EDF, BDF, XDF, ``.npy``, ``.npz``, ``.csv``, ``.tsv`` or a Myo's
+            ``.dat`` (docs/formats.md); the content decides, not the suffix.
         recording: Which one, where the file holds several: ``train_rep0.3``.
         sample_rate: Hz; overrides the file, and is needed where it states none.
         unit: ``uV``, ``mV``, ``V`` or ``adc``; overrides the file. Arrays and text are in
             microvolts unless stated otherwise.
         montage: Electrode positions or a device name; overrides the file.
+        dataset: Which signal is meant where the file holds others beside it: the path of an HDF5
+            dataset, a MATLAB variable, the name of an XDF stream, the labels of EDF signals; the
+            latter two may be patterns (``EMG*``).
 
     Returns:
         A recording whose `metadata` holds its name (``recording``) and the file's (``source``).
@@ -50,7 +68,7 @@ def read(
     path = Path(path)
     if path.is_dir():
         raise RecordingError(f"{path}: is a folder: use read_all to go through its files")
-    entries = _entries(path, Options(sample_rate, unit, montage))
+    entries = _entries(path, Options(sample_rate, unit, montage, dataset))
     chosen = [entry for entry in entries if recording in (None, entry.name)]
     if len(chosen) != 1:
         listed = ", ".join(entry.name for entry in entries[:_LISTED])
@@ -70,12 +88,14 @@ def read_all(
     sample_rate: float | None = None,
     unit: str | None = None,
     montage: Montage | str | None = None,
+    dataset: str | None = None,
 ) -> Iterator[Recording]:
     """The contiguous recordings of a file, or of the files of a folder in sorted order.
 
     Files are opened one after the other, as the iteration reaches them. In a folder, hidden
-    files, the tables ``manifest.csv`` and ``metadata.csv`` and whatever looks like no recording
-    (notes, pictures, subfolders) are passed over.
+    files, tables that list others (``manifest.csv``, ``metadata.csv``, those of BIDS) and whatever
+    looks like no recording (notes, pictures, subfolders) are passed over. The root of an EMG-BIDS
+    dataset stands for all signal files below it.
 
     Args:
         path: File or folder.
@@ -83,6 +103,7 @@ def read_all(
         sample_rate: See `read`.
         unit: See `read`.
         montage: See `read`.
+        dataset: See `read`.
 
     Yields:
         Recordings; see `read`.
@@ -91,9 +112,9 @@ def read_all(
         RecordingError: at the first file that cannot be read, or if there is no recording.
         MontageError: if `montage` has another number of electrodes.
     """
-    path, options, found = Path(path), Options(sample_rate, unit, montage), False
+    path, options, found = Path(path), Options(sample_rate, unit, montage, dataset), False
     with naming(path):
-        files = sorted(filter(is_recording, path.iterdir())) if path.is_dir() else [path]
+        files = _files(path) if path.is_dir() else [path]
     for file in files:
         for entry in _entries(file, options):
             if recording in (None, entry.name):
@@ -104,7 +125,31 @@ def read_all(
         raise RecordingError(f"{path}: holds no {wanted}: check the path")
 
 
+def write(recording: Recording, path: str | os.PathLike[str]) -> None:
+    """Writes a recording in the format of the suffix, whole or not at all.
+
+    Args:
+        recording: HDF5 keeps all of it. EDF and BDF keep events, positions and 16 or 24 bits of
+            the signal, and no free metadata; they are made in memory.
+        path: ``.h5``, ``.hdf5``, ``.edf`` or ``.bdf``; a file that is there is replaced.
+
+    Raises:
+        RecordingError: for another suffix, or if the format cannot hold the recording.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in _WRITERS:
+        raise RecordingError(f"{path}: suffix {suffix!r}: choose from {', '.join(_WRITERS)}")
+    with naming(path):
+        _WRITERS[suffix](recording, path)
+
+
 _LISTED = 40
+
+
+def _files(folder: Path) -> list[Path]:
+    signals = bids.signal_files(folder)
+    return sorted(filter(is_recording, folder.iterdir())) if signals is None else signals
 
 
 def _entries(path: Path, options: Options) -> list[Entry]:
@@ -127,15 +172,25 @@ def _hdf5_entries(path: Path, options: Options) -> list[Entry]:
         return corpus.entries(path, options)
     if "emg2qwerty" in names:
         return emg2qwerty.entries(path, options)
-    raise RecordingError(
-        f"is HDF5 but neither in the corpus format nor an emg2qwerty session (it holds {names}): "
-        "load the array with h5py and build a Recording from it"
-    )
+    if "emg2pose" in names:
+        return emg2pose.entries(path, options)
+    return generic.entries(path, options)
 
 
 _READERS: dict[str, Callable[[Path, Options], list[Entry]]] = {
     "hdf5": _hdf5_entries,
     "npy": arrays.npy_entries,
     "npz": arrays.npz_entries,
+    "mat": matlab.entries,
+    "edf": edf.entries,
+    "xdf": xdf.entries,
+    "myo": myo.entries,
     "text": delimited.entries,
+}
+
+_WRITERS: dict[str, Callable[[Recording, Path], None]] = {
+    ".h5": generic.write_recording,
+    ".hdf5": generic.write_recording,
+    ".edf": write_edf,
+    ".bdf": write_edf,
 }

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emgcodec.io.entry import Entry, Options, naming
+from emgcodec.io.entry import Entry, Options, label_runs, naming
 from emgcodec.io.hdf5 import attribute, find_dataset, find_group, open_hdf5
 from emgcodec.recording import Event, Recording, RecordingError
 
@@ -140,9 +140,8 @@ def _events(labels: npt.NDArray[np.integer[Any]], names: list[str], rate: float)
     """One event for each run of equal labels; a negative label is none."""
     if labels.max() >= len(names):
         raise RecordingError(f"label {labels.max()} has no name: label_names are {names}")
-    bounds = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
     return [
-        Event(start / rate, stop / rate, names[labels[start]])
-        for start, stop in pairwise(bounds)
-        if labels[start] >= 0
+        Event(start, end, names[label])
+        for start, end, label in label_runs(labels, rate)
+        if label >= 0
     ]

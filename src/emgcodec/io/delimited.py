@@ -1,8 +1,9 @@
 """Text tables (``.csv``, ``.tsv``): a row for each sample, a column for each electrode.
 
-A first line may name the columns; a column ``time``, ``timestamp`` or ``t`` (seconds, or
-``time_ms``, ``t (us)``, ...) gives the rate. Comment lines before the data may state
-``# sample_rate: 1000`` and ``# unit: uV``.
+A line above the numbers may name the columns; a column ``time``, ``timestamp`` or ``t`` (seconds,
+or ``time_ms``, ``t (us)``, ``X[s]``, ...) gives the rate. What else stands above may state
+``sample_rate: 1000`` (or ``Sampling Rate = 1 kHz``) and ``unit: uV``; names may end in ``(mV)``.
+Where some names say EMG, the other columns are left out. Counts of a Myo have its rate.
 """
 
 from __future__ import annotations
@@ -19,12 +20,27 @@ import numpy as np
 import numpy.typing as npt
 
 from emgcodec.io.entry import MAX_GAP, Entry, Options
+from emgcodec.io.myo import MYO_RATE
+from emgcodec.labels import infer_montage
 from emgcodec.recording import FloatArray, Recording, RecordingError
 
 _LINES_AT_ONCE = 16_384
+_LONGEST_HEAD = 200  # lines
 _NEVER_RISES = 256  # rows: muscle does not rise from sample to sample for that long
-_TIME = re.compile(r"(?:time|timestamp|t)[ _]*[\[(]?(s|sec|secs|seconds?|ms|us|µs)?[\])]?", re.I)
+_TIME = re.compile(
+    r"(?:(?:.* )?time series|time|timestamps?|t|x(?= ?\[))"
+    r"[ _]*[\[(]?(s|sec|secs|seconds?|ms|us|µs)?[\])]?(?:\.\d+)?",
+    re.I,
+)
+_COUNTER = re.compile(r"(?:sample )?index|sample(?: number)?|nseq|frame", re.I)
+_EMG = re.compile(r"emg|exg", re.I)
+_MYO = re.compile(r"emg[ _]?\d", re.I)
+_RATE = re.compile(
+    r"(?:sampl\w*[ _]*(?:rate|freq\w*)|\bfrequency)[^\d\n]{0,20}(\d+(?:\.\d+)?) *(khz)?", re.I
+)
+_UNIT = re.compile(r"[\[(_ ]([^\[(_ ]*V)[\])]?$", re.I)
 _SECONDS = {"ms": 1e-3, "us": 1e-6, "µs": 1e-6}
+_EPOCHS = {1e17: 1e-9, 1e14: 1e-6, 1e11: 1e-3}  # unix times above are in these seconds
 
 DoubleArray = npt.NDArray[np.float64]
 
@@ -36,8 +52,10 @@ class _Table:
     delimiter: str
     num_columns: int
     time_column: int | None
-    time_unit: float  # seconds
-    stated: dict[str, str]  # by comment lines
+    time_unit: float | None  # seconds
+    columns: list[int]  # of the electrodes
+    names: list[str]  # of all columns, or none
+    stated: dict[str, str]  # above the numbers
     first_line: int  # of the data, from 0
 
 
@@ -55,8 +73,8 @@ def _load(path: Path, options: Options) -> Recording:
         file.seek(0)
         for values in _blocks(islice(file, table.first_line, None), table):
             if table.time_column is not None:
-                clock.append(values[:, table.time_column] * table.time_unit)
-                values = np.delete(values, table.time_column, axis=1)
+                clock.append(values[:, table.time_column])
+            values = values[:, table.columns]
             rising.append(np.all(np.diff(values, axis=0) > 0, axis=0))
             with np.errstate(over="ignore"):  # what does not fit float32 is inf: repair sees it
                 chunks.append(values.T.astype(np.float32))
@@ -69,48 +87,108 @@ def _load(path: Path, options: Options) -> Recording:
             f"column {clocks[0]} of the signal rises at every row, as a clock or a row number "
             "does: name it 'time' in a first line, or leave it out"
         )
-    times = np.concatenate(clock) if clock else None
-    known = options.sample_rate is not None
+    times = _seconds(np.concatenate(clock), table.time_unit) if clock else None
+    names = [table.names[k] for k in table.columns] if table.names else []
+    myo = len(names) == 8 and all(map(_MYO.fullmatch, names)) and _is_myo(emg)
+    rate = options.sample_rate
+    if rate is None:
+        rate = MYO_RATE if myo else _rate(table.stated.get("sample_rate"), times)
+    units = [match[1] if (match := _UNIT.search(name)) else "" for name in names]
+    unit, factors = options.scales([] if "unit" in table.stated else units)
+    if unit == "uV" and factors:
+        emg *= np.array(factors, np.float32)[:, None]
+    left = [n for k, n in enumerate(table.names) if k not in (*table.columns, table.time_column)]
     return Recording(
         emg,
-        options.rate(None if known else _rate(table.stated.get("sample_rate"), times)),
-        montage=options.montage,
-        unit=options.unit or table.stated.get("unit", "uV"),
+        options.rate(rate),
+        montage=options.montage or ("myo" if myo else infer_montage(names)),
+        unit=unit or table.stated.get("unit", "adc" if myo else "uV"),
         start_time=0.0 if times is None else float(times[0]),
+        metadata={"left_out": ", ".join(left)} if left else {},
     )
 
 
 def _head(file: TextIO) -> _Table:
-    """Looks at the comments, the names and the first row of numbers."""
-    skipped: list[str] = []
-    for line in file:
-        if _holds_data(line):
-            break
-        skipped.append(line)
-    else:
+    """Looks at what stands above the numbers: comments, a vendor's preamble, names."""
+    lines = list(islice(file, _LONGEST_HEAD))
+    data = [k for k, line in enumerate(lines) if _holds_data(line)]
+    if not data:
         raise RecordingError("holds no rows of numbers")
-    stated = {}
-    for comment in skipped:
-        name, _, value = comment.strip("# \t\r\n").partition(":")
-        stated[name.strip().lower()] = value.strip()
-    delimiter = next((d for d in "\t;" if d in line), ",")
-    cells = _cells(line, delimiter)
-    named = not all(_is_number(cell) for cell in cells)
-    times = [(k, _TIME.fullmatch(cell)) for k, cell in enumerate(cells)] if named else []
-    column, unit = next(((k, match[1]) for k, match in times if match), (None, None))
-    if named and "" in cells:
+    at = _first_row([lines[k] for k in data])
+    delimiter = _delimiter(lines[data[at]])
+    cells = _cells(lines[data[at]], delimiter)
+    names: list[str] = []
+    top = at  # of the table, with its names
+    if not all(map(_is_number, cells)):
+        names, at = cells, at + 1
+    elif at and len(above := _cells(lines[data[at - 1]], delimiter)) == len(cells):
+        names, top = above, at - 1
+    row = data[top]
+    if names and "" in names:
         raise RecordingError(
-            f"line {len(skipped) + 1}: column {cells.index('') + 1} has no name; if it is a row "
+            f"line {row + 1}: column {names.index('') + 1} has no name; if it is a row "
             "number, leave it out when saving (pandas: index=False)"
         )
+    times = [(k, match) for k, name in enumerate(names) if (match := _TIME.fullmatch(name))]
+    beside = {k for k, _ in times} | {k for k, n in enumerate(names) if _COUNTER.fullmatch(n)}
+    columns = [k for k in range(len(cells)) if k not in beside]
+    unit = (times[0][1][1] or "").lower() if times else ""
     return _Table(
         delimiter,
         len(cells),
-        column,
-        _SECONDS.get((unit or "").lower(), 1.0),
-        stated,
-        len(skipped) + named,
+        times[0][0] if times else None,
+        _SECONDS.get(unit, 1.0) if unit else None,
+        [k for k in columns if names and _EMG.search(names[k])] or columns,
+        names,
+        _stated(lines[:row]),
+        data[at] if at < len(data) else len(lines),
     )
+
+
+def _first_row(lines: list[str]) -> int:
+    """The first row of the table: of two rows of numbers in as many columns, the upper one.
+
+    Numbers above it would be lost with the preamble: then, and without such rows, it is line 0,
+    and what is wrong with the lines is named when they are read.
+    """
+    rows = [_cells(line, _delimiter(line)) for line in lines]
+    numbers = [all(map(_is_number, cells)) and any(cells) for cells in rows]
+    for k, after in enumerate([*range(1, len(rows)), len(rows) - 1]):
+        if numbers[k] and numbers[after] and len(rows[k]) == len(rows[after]):
+            mixed = k and len(rows[k - 1]) == len(rows[k]) and any(map(_says, rows[k - 1]))
+            return 0 if mixed or any(numbers[:k]) else k
+    return 0
+
+
+def _says(cell: str) -> bool:
+    """Whether a cell holds a number, rather than a word or nothing."""
+    return cell != "" and _is_number(cell)
+
+
+def _stated(lines: list[str]) -> dict[str, str]:
+    """What stands above the table, by its name."""
+    stated = {}
+    for line in lines:
+        name, _, value = line.strip("#% \t\r\n").partition(":")
+        stated[name.strip().lower()] = value.strip()
+    found = {
+        float(number) * (1000 if kilo else 1) for number, kilo in _RATE.findall("\n".join(lines))
+    }
+    if len(found) == 1:
+        stated.setdefault("sample_rate", str(found.pop()))
+    return stated
+
+
+def _seconds(times: DoubleArray, unit: float | None) -> DoubleArray:
+    """Time stamps in seconds; unix times without a unit show theirs by their size."""
+    if unit is None:
+        unit = next((unit for least, unit in _EPOCHS.items() if times[0] > least), 1.0)
+    return times * unit
+
+
+def _is_myo(emg: FloatArray) -> bool:
+    """Whether these are signed 8-bit counts, which come in bursts: no clock of theirs holds."""
+    return bool((np.abs(emg + 0.5) <= 127.5).all() and (emg == np.rint(emg)).all())
 
 
 def _blocks(lines: Iterator[str], table: _Table) -> Iterator[DoubleArray]:
@@ -152,7 +230,11 @@ def _parse(block: list[str], number: int, table: _Table) -> DoubleArray:
 
 def _holds_data(line: str) -> bool:
     text = line.strip()
-    return bool(text) and not text.startswith("#")
+    return bool(text) and not text.startswith(("#", "%"))
+
+
+def _delimiter(line: str) -> str:
+    return next((d for d in "\t;" if d in line), ",")
 
 
 def _cells(line: str, delimiter: str) -> list[str]:

@@ -10,78 +10,32 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from emgcodec.files import written_beside
-from emgcodec.io.entry import MAX_GAP, Entry, Options, naming
-from emgcodec.io.hdf5 import attribute, find_dataset, find_group, open_hdf5
+from emgcodec.io.entry import Entry, Options, naming
+from emgcodec.io.hdf5 import attribute, find_group, import_h5py, open_hdf5
+from emgcodec.io.timeseries import (
+    NOMINAL_RATE,
+    RowsSignal,
+    Stretch,
+    find_rows,
+    nominal_rate,
+    scan,
+)
 from emgcodec.montage import Montage
 from emgcodec.recording import Event, Recording, RecordingError
 
-NOMINAL_RATE = 2000.0
-
 _TIMESERIES = "emg2qwerty/timeseries"
-_ROWS_AT_ONCE = 120_000  # 60 s
-_ANCHOR_ROWS = 2_000  # 1 s
 _BANDS = ("emg_left", "emg_right")
 _OF_A_FILE = ("recording", "source", "dropped_events")  # metadata that each file has of its own
 
-DoubleArray = npt.NDArray[np.float64]
 Json = TypeVar("Json", list[Any], dict[str, Any])
-
-
-@dataclass(frozen=True)
-class SessionSignal:
-    """A `SignalSource` over rows of a session; the file is open only while it is read.
-
-    Attributes:
-        path: The file.
-        start: First row.
-        shape: (C, N), electrodes of the left band first.
-    """
-
-    path: Path
-    start: int
-    shape: tuple[int, int]
-
-    def read(self, start: int, stop: int) -> npt.NDArray[np.float32]:
-        """Samples start to stop in µV, (C, stop - start)."""
-        emg = np.empty((self.shape[0], max(0, min(stop, self.shape[1]) - start)), np.float32)
-        with naming(self.path), open_hdf5(self.path) as file:
-            dataset = _timeseries(file)
-            for first in range(0, emg.shape[1], _ROWS_AT_ONCE):
-                part = emg[:, first : first + _ROWS_AT_ONCE]
-                # Whole rows once: a read for each field would unpack the file once more.
-                offset = self.start + start + first
-                rows = dataset[offset : offset + part.shape[1]]
-                np.concatenate([rows[band].T for band in _BANDS], out=part)
-        return emg
-
-
-@dataclass(frozen=True)
-class _Stretch:
-    """Rows without a gap, and the time stamps of some of them."""
-
-    start: int
-    stop: int
-    rows: npt.NDArray[np.int64]  # (A,) from the first to the last
-    times: DoubleArray  # (A,) of those rows, unix seconds
-
-    def seconds(self, time: float, rate: float) -> float:
-        """A moment on the recording's own clock, which may run faster or slower than ours."""
-        return float(np.interp(time, self.times, self.rows) - self.start) / rate
-
-    def holds(self, event: Event) -> bool:
-        """Whether the event falls into this stretch; a key counts where it was pressed."""
-        end = event.start if event.kind == "key" else event.end
-        return bool(event.start <= self.times[-1] and end >= self.times[0])
 
 
 def entries(path: Path, options: Options) -> list[Entry]:
@@ -91,9 +45,9 @@ def entries(path: Path, options: Options) -> list[Entry]:
         RecordingError: if the file does not follow the format.
     """
     with open_hdf5(path) as file:
-        step, stretches = _scan(_timeseries(file))
+        step, stretches = scan(find_rows(file, _TIMESERIES, _BANDS))
         name = attribute(find_group(file, "emg2qwerty"), "session_name", str, path.stem)
-    rate = options.rate(_nominal_rate(step) if options.sample_rate is None else None)
+    rate = options.rate(nominal_rate(step) if options.sample_rate is None else None)
     titles = [name] if len(stretches) == 1 else [f"{name}.{k}" for k in range(len(stretches))]
     return [
         Entry(title, partial(_load, path, stretches, k, rate, options))
@@ -111,65 +65,23 @@ def session_user(path: Path) -> str:
         return attribute(find_group(file, "emg2qwerty"), "user", str, "")
 
 
-def _timeseries(file: Any) -> Any:
-    dataset = find_dataset(file, _TIMESERIES, kinds="V", ndim=1)
-    fields = dataset.dtype.fields or {}
-    shapes = [fields[field][0].shape for field in (*_BANDS, "time") if field in fields]
-    if [len(shape) for shape in shapes] != [1, 1, 0]:
-        raise RecordingError(
-            f"{_TIMESERIES!r} has rows of {dataset.dtype}: expected emg_left and emg_right "
-            "(16 numbers each) and time"
-        )
-    if len(dataset) == 0:
-        raise RecordingError(f"{_TIMESERIES!r} holds no samples")
-    return dataset
-
-
-def _scan(dataset: Any) -> tuple[float, list[_Stretch]]:
-    """The mean step of the time stamps, and the stretches between leaps of the clock."""
-    elapsed, steps = 0.0, 0
-    leaps: list[int] = [0]
-    known: dict[int, float] = {}
-    for start in range(0, len(dataset), _ROWS_AT_ONCE):
-        first = max(0, start - 1)  # each block begins with the last row of the one before
-        times = dataset.fields("time")[first : start + _ROWS_AT_ONCE].astype(np.float64)
-        if not np.isfinite(times).all():
-            raise RecordingError("has time stamps that are not finite: repair the field 'time'")
-        step = np.diff(times)
-        leap = np.abs(step) > max(MAX_GAP, 1.5 * float(np.median(step)) if len(step) else 0.0)
-        elapsed, steps = elapsed + float(step[~leap].sum()), steps + int((~leap).sum())
-        behind = np.flatnonzero(leap) + 1
-        leaps += (first + behind).tolist()
-        ends = {0, len(times) - 1, *behind.tolist(), *(behind - 1).tolist()}
-        rows = np.array(sorted(ends.union(range(0, len(times), _ANCHOR_ROWS))))
-        known.update(zip((first + rows).tolist(), times[rows].tolist(), strict=True))
-    anchors, stamps = np.array(list(known)), np.array(list(known.values()))
-    stretches = []
-    for start, stop in pairwise([*leaps, len(dataset)]):
-        here = slice(*np.searchsorted(anchors, [start, stop]))
-        # Jitter may turn single stamps back; the clock itself never runs backwards.
-        rising = np.maximum.accumulate(stamps[here])
-        stretches.append(_Stretch(start, stop, anchors[here], rising))
-    return elapsed / steps if steps else 1 / NOMINAL_RATE, stretches
-
-
-def _nominal_rate(step: float) -> float:
-    """2000 Hz, unless the mean step of the time stamps differs by more than 1 %."""
-    if step <= 0:
-        raise RecordingError("has time stamps that do not rise: pass sample_rate=, in Hz")
-    return NOMINAL_RATE if abs(step * NOMINAL_RATE - 1) <= 0.01 else float(round(1 / step))
-
-
 def _load(
-    path: Path, stretches: list[_Stretch], index: int, rate: float, options: Options
+    path: Path, stretches: list[Stretch], index: int, rate: float, options: Options
 ) -> Recording:
     stretch = stretches[index]
     with open_hdf5(path) as file:
-        dataset, group = _timeseries(file), find_group(file, "emg2qwerty")
+        dataset = find_rows(file, _TIMESERIES, _BANDS)
+        group = find_group(file, "emg2qwerty")
         electrodes = sum(dataset.dtype[band].shape[0] for band in _BANDS)
         happened = [*_keys(group), *_prompts(group)]
         return Recording(
-            SessionSignal(path, stretch.start, (electrodes, stretch.stop - stretch.start)),
+            RowsSignal(
+                path,
+                _TIMESERIES,
+                _BANDS,
+                stretch.start,
+                (electrodes, stretch.stop - stretch.start),
+            ),
             rate,
             montage=options.montage or "emg2qwerty",
             unit=options.unit or "uV",
@@ -257,10 +169,7 @@ def write_session(recording: Recording, path: str | os.PathLike[str]) -> None:
     Raises:
         RecordingError: if the format cannot hold the recording, or h5py is missing.
     """
-    try:
-        import h5py
-    except ImportError as error:
-        raise RecordingError("writing HDF5 files needs h5py: pip install 'emgcodec[io]'") from error
+    h5py = import_h5py()
     _check_session(recording)
     facts = recording.metadata
     row = np.dtype([*((band, "<f4", (16,)) for band in _BANDS), ("time", "<f8")])

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from emgcodec.montage import Montage, MontageError
-from emgcodec.recording import Recording, RecordingError, check_sample_rate
+from emgcodec.recording import UNITS, Recording, RecordingError, check_sample_rate
 
 MAX_GAP = 0.010
 """Seconds by which time stamps may stray; a longer leap means that samples are missing."""
+
+MAX_HELD = 1 << 27
+"""Numbers that a file may hold which cannot be read piece by piece: 1 GiB of doubles."""
+
+_SPELLINGS = {
+    "uV": ("uv", "\u00b5v", "\u03bcv", "microvolt", "microvolts"),
+    "mV": ("mv", "millivolt", "millivolts"),
+    "V": ("v", "volt", "volts"),
+}
 
 
 @dataclass(frozen=True)
@@ -22,11 +36,13 @@ class Options:
         sample_rate: Hz, or None to take the file's.
         unit: ``uV``, ``mV``, ``V`` or ``adc``, or None to take the file's.
         montage: Electrode positions or a device name, or None to take the file's.
+        dataset: Which of the signals in a file is meant, or None to find out.
     """
 
     sample_rate: float | None = None
     unit: str | None = None
     montage: Montage | str | None = None
+    dataset: str | None = None
 
     def rate(self, stated: float | None) -> float:
         """The caller's rate, else the one `stated` by the file.
@@ -38,6 +54,28 @@ class Options:
         if rate is None:
             raise RecordingError("states no sampling rate: pass sample_rate=, in Hz")
         return check_sample_rate(rate)
+
+    def scales(self, stated: Sequence[str]) -> tuple[str | None, list[float]]:
+        """The unit of the signal, and what its electrodes are to be multiplied by.
+
+        Args:
+            stated: How the file names the unit of each electrode.
+
+        Returns:
+            The caller's unit, else ``uV`` where the file states voltages, else None.
+
+        Raises:
+            RecordingError: if the unit of only some electrodes is known.
+        """
+        known = [known_unit(text) for text in stated]
+        if self.unit is not None or not any(known):
+            return self.unit, [1.0] * len(known)
+        if not all(known):
+            raise RecordingError(
+                f"states the units {sorted(set(stated))}, of which only some are voltages: "
+                "choose the electrodes with dataset=, or pass unit="
+            )
+        return "uV", [UNITS[unit] for unit in known if unit]
 
 
 @dataclass(frozen=True)
@@ -57,3 +95,32 @@ def naming(path: Path) -> Iterator[None]:
         raise type(error)(f"{path}: {error}") from error
     except OSError as error:
         raise RecordingError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def known_unit(text: str) -> str | None:
+    """``uV``, ``mV`` or ``V``, however it is written; None for anything else."""
+    plain = text.strip(" []()").lower()
+    return next((unit for unit, words in _SPELLINGS.items() if plain in words), None)
+
+
+def check_held(values: int) -> None:
+    """Refuses what would have to be in memory as a whole and is too much for it.
+
+    Raises:
+        RecordingError: if there are more than `MAX_HELD` numbers.
+    """
+    if values > MAX_HELD:
+        raise RecordingError(
+            f"holds {values} numbers, which its format has us read at once ({MAX_HELD} at most): "
+            "save it as HDF5 or .npy, which are read piece by piece"
+        )
+
+
+def label_runs(
+    labels: npt.NDArray[np.integer[Any]], rate: float
+) -> Iterator[tuple[float, float, int]]:
+    """Start and end in seconds, and label, of each run of equal labels, (N,)."""
+    bounds = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
+    for start, stop in pairwise(bounds):
+        if stop > start:
+            yield start / rate, stop / rate, int(labels[start])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,23 @@ from emgcodec.recording import RecordingError
 
 Scalar = TypeVar("Scalar", str, int, float, bool)
 
+_MOST_PACKED = 1200  # times; deflate packs by 1032 at best
+_SLACK = 1 << 24  # bytes
+_LARGEST_CHUNK = 1 << 28  # bytes; one is unpacked as a whole
+
+
+def import_h5py() -> Any:
+    """The module h5py.
+
+    Raises:
+        RecordingError: if it is missing.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise RecordingError("HDF5 files need h5py: pip install 'emgcodec[io]'") from error
+    return h5py
+
 
 @contextmanager
 def open_hdf5(path: Path) -> Iterator[Any]:
@@ -20,10 +38,7 @@ def open_hdf5(path: Path) -> Iterator[Any]:
     Raises:
         RecordingError: if h5py is missing or the file is damaged.
     """
-    try:
-        import h5py
-    except ImportError as error:
-        raise RecordingError("reading HDF5 files needs h5py: pip install 'emgcodec[io]'") from error
+    h5py = import_h5py()
     try:
         # Folders that cannot be written, and network disks, often refuse locks.
         with h5py.File(path, "r", locking="best-effort") as file:
@@ -70,6 +85,13 @@ def find_dataset(root: Any, path: str, *, kinds: str, ndim: int) -> Any:
     if node.is_virtual or node.external:
         raise RecordingError(
             f"{path!r} keeps its data in another file: copy the data into this one (h5repack)"
+        )
+    if math.prod(node.chunks or ()) * node.dtype.itemsize > _LARGEST_CHUNK:
+        raise RecordingError(f"{path!r} has chunks of {node.chunks}: repack it in smaller ones")
+    if node.nbytes > _MOST_PACKED * node.id.get_storage_size() + _SLACK:
+        raise RecordingError(
+            f"{path!r} declares {node.nbytes} bytes and stores {node.id.get_storage_size()}: it "
+            "was never filled, or is damaged"
         )
     if node.dtype.kind not in kinds or node.ndim != ndim:
         raise RecordingError(

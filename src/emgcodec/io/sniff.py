@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from emgcodec.recording import RecordingError
 
 SUFFIXES = {
     ".h5": "hdf5",
     ".hdf5": "hdf5",
+    ".mat": "mat",
     ".npy": "npy",
     ".npz": "npz",
+    ".edf": "edf",
+    ".bdf": "edf",
+    ".xdf": "xdf",
     ".csv": "text",
     ".tsv": "text",
 }
@@ -19,11 +25,21 @@ SUFFIXES = {
 _HEAD = 4096
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\f\r")) + b"\x7f"
 _PICKLES = (b"\x02", b"\x03", b"\x04", b"\x05")  # protocols
-_SIDE_TABLES = ("manifest.csv", "metadata.csv")  # corpora list their files in them
+# Corpora and BIDS keep lists of files, electrodes and events in them.
+_SIDE_TABLES = ("manifest.csv", "metadata.csv", "participants.tsv")
+_SIDECARS = ("_channels.tsv", "_electrodes.tsv", "_events.tsv", "_scans.tsv", "_sessions.tsv")
+_STARTS = {
+    b"\x89HDF\r\n\x1a\n": "hdf5",
+    b"MATLAB 7.3 MAT-file": "hdf5",  # HDF5 behind a page of text
+    b"MATLAB 5.0 MAT-file": "mat",
+    b"\x93NUMPY": "npy",
+    b"\xffBIOSEMI": "edf",
+    b"XDF:": "xdf",
+}
 
 
 def sniff(path: Path) -> str:
-    """The format of a file: ``hdf5``, ``npy``, ``npz`` or ``text``.
+    """The format of a file: ``hdf5``, ``mat``, ``npy``, ``npz``, ``edf``, ``xdf``, ...
 
     Raises:
         RecordingError: if it is empty, unknown, or not what its suffix promises.
@@ -34,15 +50,15 @@ def sniff(path: Path) -> str:
         raise RecordingError("is empty: save or fetch it again")
     if head[0] == 0x80 and head[1:2] in _PICKLES:
         raise RecordingError("is a Python pickle, which is never read: save it as .npy or .csv")
-    found, promised = _format(head), SUFFIXES.get(path.suffix.lower())
+    found, promised = _format(head, path), SUFFIXES.get(path.suffix.lower())
     if promised and found in (None, "text") and found != promised:
         raise RecordingError(
             f"is not what its suffix promises ({promised}): it is truncated, damaged or renamed"
         )
     if found is None:
         raise RecordingError(
-            "is in no known format: give HDF5 (the corpus format or emg2qwerty), .npy, .npz, "
-            ".csv or .tsv, or build a Recording from the array"
+            "is in no known format: give HDF5, MATLAB, EDF, BDF, XDF, .npy, .npz, .csv, .tsv or "
+            "a Myo's .dat, or build a Recording from the array"
         )
     return found
 
@@ -51,17 +67,24 @@ def is_recording(path: Path) -> bool:
     """Whether a file in a folder is meant as a recording, rather than as a note beside some."""
     if not path.is_file() or path.name.startswith(".") or path.name in _SIDE_TABLES:
         return False
+    if path.name.endswith(_SIDECARS):
+        return False
     if path.suffix.lower() in SUFFIXES:
         return True
     with path.open("rb") as file:
-        return _format(file.read(_HEAD)) not in (None, "text")
+        return _format(file.read(_HEAD), path) not in (None, "text")
 
 
-def _format(head: bytes) -> str | None:
-    if head.startswith(b"\x89HDF\r\n\x1a\n"):
-        return "hdf5"
-    if head.startswith(b"\x93NUMPY"):
-        return "npy"
+def _format(head: bytes, path: Path) -> str | None:
+    for start, name in _STARTS.items():
+        if head.startswith(start):
+            return name
     if head.startswith(b"PK\x03\x04") and b".npy" in head[30:512]:  # first name in the archive
         return "npz"
-    return None if head.translate(None, _CONTROL) != head else "text"
+    if head.startswith(b"0       ") and head[184:192].strip().isdigit():  # size of the header
+        return "edf"
+    if head.translate(None, _CONTROL) == head:
+        return "text"
+    values = np.frombuffer(head[: len(head) // 2 * 2], "<i2")
+    small = len(values) > 0 and values.min() >= -128 and values.max() <= 127
+    return "myo" if path.suffix.lower() == ".dat" and small else None
