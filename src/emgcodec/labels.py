@@ -14,7 +14,8 @@ _DEVICES = {  # words in the name of a device
     "emg2qwerty": r"emg2qwerty",
     "flexemg": r"flexemg",
 }
-_SIDES = (r"(?<![a-z])(?:left|l)(?![a-z])", r"(?<![a-z])(?:right|r)(?![a-z])")
+_SMALLEST = 3  # electrodes of a ring
+_RIGHT = re.compile(r"(?<![a-z])(?:right|r)(?![a-z])", re.I)
 
 
 def infer_montage(labels: Sequence[str], device: str = "") -> Montage | None:
@@ -32,11 +33,11 @@ def infer_montage(labels: Sequence[str], device: str = "") -> Montage | None:
     Returns:
         The montage, its electrodes in the order of `labels`, or None if nothing is told.
     """
-    sides = [_side(label.lower()) for label in labels]
+    sides = [_RIGHT.search(label) is not None for label in labels]
     numbers = [re.findall(r"\d+", label)[-1:] for label in labels]
-    places = [(side, int(n[0])) if n else None for side, n in zip(sides, numbers, strict=True)]
-    counted = bool(labels) and None not in places and len(set(places)) == len(places)
-    order = sorted(range(len(labels)), key=lambda k: places[k] or (0, 0)) if counted else None
+    places = [(side, int(n[0])) for side, n in zip(sides, numbers, strict=True) if n]
+    counted = labels and len(set(places)) == len(labels)
+    order = sorted(range(len(labels)), key=lambda k: places[k]) if counted else None
     known = next((name for name, words in _DEVICES.items() if re.search(words, device.lower())), "")
     if known and len(Montage.preset(known)) == len(labels):
         found = Montage.preset(known)
@@ -44,16 +45,11 @@ def infer_montage(labels: Sequence[str], device: str = "") -> Montage | None:
     bands = sorted(set(sides))
     if order is None or (order == list(range(len(labels))) and len(bands) == 1):
         return None
-    size = {band: sides.count(band) for band in bands}
-    seen = dict.fromkeys(bands, 0)
-    electrodes: list[Electrode | None] = [None] * len(labels)
-    for k in order:
-        band = sides[k]
-        turn = (-1 if band else 1) * 360.0 * seen[band] / size[band]
-        electrodes[k] = Electrode(band if len(bands) > 1 else 0, turn)
-        seen[band] += 1
-    return Montage("labels", tuple(e for e in electrodes if e))
-
-
-def _side(label: str) -> int:
-    return int(re.search(_SIDES[1], label) is not None)
+    electrodes: dict[int, Electrode] = {}
+    for band, side in enumerate(bands):
+        members = [k for k in order if sides[k] == side]
+        if len(members) < _SMALLEST:
+            return None
+        for place, k in enumerate(members):
+            electrodes[k] = Electrode(band, (-1) ** band * 360.0 * place / len(members))
+    return Montage("labels", tuple(electrodes[k] for k in range(len(labels))))

@@ -84,14 +84,14 @@ def from_mne(
     notes = chosen.annotations
     if any("boundary" in str(text) for text in notes.description):
         raise RecordingError("several recordings were joined: crop it at each 'EDGE boundary'")
-    first = chosen.first_time if notes.orig_time is not None else 0.0
+    first = chosen.first_time  # of what was cropped away; onsets count from before it
     begun = chosen.info["meas_date"]
     return Recording(
         _RawSignal(chosen, (len(chosen.ch_names), chosen.n_times)),
         float(chosen.info["sfreq"]),
         montage=montage or infer_montage(chosen.ch_names),
         unit=unit,
-        start_time=begun.timestamp() + chosen.first_time if begun else 0.0,
+        start_time=begun.timestamp() + first if begun else 0.0,
         events=[
             _event(float(onset) - first, float(length), str(text))
             for onset, length, text in zip(
