@@ -1,7 +1,8 @@
-"""How far an armband was turned since it was last worn, from the pattern of its levels.
+"""How far an armband was turned since it was last worn, from what its electrodes see together.
 
 A re-donned band sees the same muscles with other electrodes. If the same movements were made
-(calibration gestures, say), the levels over the electrodes are those of the last time, turned.
+(calibration gestures, say), electrodes rise and fall together as those did that sat in their
+places. Gains and noise, which turn with the band, do not count in that.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from emgcodec.montage import Montage, MontageError
-from emgcodec.recording import Recording
+from emgcodec.recording import Recording, RecordingError
 from emgcodec.signal import Repair
 
 _WINDOW_SECONDS = 0.25
-_SHARES = (25, 50, 75, 90, 97)  # percentiles of the level: from rest to the strongest movement
+_FEWEST = 4  # electrodes
 
 DoubleArray = npt.NDArray[np.float64]
 
@@ -59,6 +60,7 @@ def find_rotation(recording: Recording, reference: Recording) -> Rotation:
 
     Raises:
         MontageError: if the two have other electrodes, or those are no even rings.
+        RecordingError: if there are too few electrodes, or a flat one.
     """
     montage = reference.montage
     if recording.montage.electrodes != montage.electrodes:
@@ -68,8 +70,9 @@ def find_rotation(recording: Recording, reference: Recording) -> Rotation:
         )
     turns = _turns(montage)
     now, then = _pattern(recording), _pattern(reference)
+    pairs = np.triu_indices(len(montage), 1)
     scores = {
-        degrees: float(np.corrcoef(now.ravel(), then[:, order].ravel())[0, 1])
+        degrees: float(np.corrcoef(now[pairs], then[order][:, order][pairs])[0, 1])
         for degrees, order in turns.items()
     }
     best = max(scores, key=lambda degrees: scores[degrees])
@@ -93,7 +96,7 @@ def _turns(montage: Montage) -> dict[float, list[int]]:
 
 
 def _pattern(recording: Recording) -> DoubleArray:
-    """Log level of each electrode from rest to strong movement, (shares, C), each mean 0."""
+    """How the log levels of the electrodes go together, (C, C)."""
     size = max(2, round(_WINDOW_SECONDS * recording.sample_rate))
     repair = Repair(recording.num_electrodes)
     powers = []
@@ -101,6 +104,11 @@ def _pattern(recording: Recording) -> DoubleArray:
         x = repair.push(block)[0]
         x = x[:, : x.shape[1] // size * size].reshape(len(x), -1, size)
         powers.append(x.var(axis=2, dtype=np.float64))
-    level = np.log(np.concatenate(powers, axis=1) + 1e-6)
-    pattern = np.percentile(level, _SHARES, axis=1)
-    return np.asarray(pattern - pattern.mean(axis=1, keepdims=True))
+    level = np.log(np.concatenate([np.empty((len(recording.montage), 0)), *powers], axis=1) + 1e-6)
+    few = len(level) < _FEWEST or level.shape[1] < _FEWEST
+    if few or not (level.std(axis=1) > 0).all():
+        raise RecordingError(
+            f"{recording!r}: a turn shows only in {_FEWEST} or more electrodes, none of them flat, "
+            f"over some seconds"
+        )
+    return np.asarray(np.corrcoef(level))
