@@ -36,15 +36,15 @@ EXPORTS = {  # text above the numbers, columns, delimiter, rate, factor to µV
         1e6,
     ),
     "opensignals": (
-        '# OpenSignals Text File Format\n# {"00:07": {"sampling rate": 1000, "resolution": [16]}}\n'
-        "# EndOfHeader",
-        (X[:, 0], X[:, 1]),
+        '# OpenSignals Text File Format\n# {"00:07": {"sampling rate": 1000, "resolution": [4, 1], '
+        '"column": ["nSeq", "DI", "CH1", "CH2"]}}\n# EndOfHeader',
+        (np.arange(300) % 16, TIMES * 0, X[:, 0], X[:, 1]),
         "\t",
         1000,
         1,
     ),
-    "openbci": (
-        "%OpenBCI Raw EXG Data\n%Number of channels = 2\n%Sample Rate = 250 Hz\n"
+    "percent signs": (
+        "%Raw EXG Data\n%Number of channels = 2\n%Sample Rate = 250 Hz\n"
         "Sample Index, EXG Channel 0, EXG Channel 1, Accel Channel 0",
         (np.arange(300) % 256, X[:, 0], X[:, 1], TIMES),
         ",",

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from emgcodec import Recording, Tokens, read, read_all
+from emgcodec import Codec, Recording, Tokens, read, read_all, write
 from emgcodec.cli import main
 from emgcodec.quality import quality_report
 
@@ -81,3 +81,37 @@ def test_the_same_electrodes_in_another_file_format_give_the_same_tokens(
     ours, theirs = Tokens.load(tmp_path / "rec.tokens"), Tokens.load(first)
     np.testing.assert_array_equal(ours.codes, theirs.codes)
     np.testing.assert_array_equal(ours.scale, theirs.scale)
+
+
+def there_and_back(rec: Recording, path: Path) -> Recording:
+    """What is left of a recording in another format; all that tokens are made of must be."""
+    write(rec, path)
+    back = read(path)
+    np.testing.assert_array_equal(back.emg, rec.emg)
+    for fact in ("sample_rate", "unit", "montage", "num_samples"):
+        assert getattr(back, fact) == getattr(rec, fact)
+    assert [(e.label, e.kind) for e in back.events] == [(e.label, e.kind) for e in rec.events]
+    return back
+
+
+@pytest.mark.parametrize("suffix", [".edf", ".bdf", ".h5"])
+def test_a_recording_of_each_device_has_the_same_tokens_in_other_formats(
+    suffix: str, data_dir: Path, tmp_path: Path
+) -> None:
+    codec = Codec.from_pretrained()
+    for name in FILES:
+        rec = next(read_all(data_dir / name))
+        tokens = codec.tokenize(rec)
+        again = codec.tokenize(there_and_back(rec, tmp_path / f"x{suffix}"))
+        np.testing.assert_array_equal(again.codes, tokens.codes)
+        np.testing.assert_array_equal(again.scale, tokens.scale)
+        assert again.montage == tokens.montage
+
+
+@pytest.mark.slow
+def test_every_recording_goes_through_edf_and_bdf_unchanged(data_dir: Path, tmp_path: Path) -> None:
+    # Tokens follow from what is compared: signal, rate, unit and electrodes.
+    for path in sorted(data_dir.glob("*.h5")):
+        for rec in read_all(path):
+            there_and_back(rec, tmp_path / "x.edf")
+            there_and_back(rec, tmp_path / "x.bdf")

@@ -10,7 +10,7 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
-from emgcodec.cli.options import add_recording_options, new_name
+from emgcodec.cli.options import add_recording_options, new_name, stated
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,11 +28,8 @@ def run(args: argparse.Namespace) -> int:
     from emgcodec.io import read_all
     from emgcodec.quality import quality_report
 
-    recordings = read_all(
-        args.path, sample_rate=args.sample_rate, unit=args.unit, montage=args.montage
-    )
     taken: set[str] = set()
-    for rec in recordings:
+    for rec in read_all(args.path, **stated(args)):
         name = rec.metadata["recording"]
         print(f"{rec.metadata['source']} {name}: {rec!r}")
         for label, count in Counter(f"{e.kind} {e.label}" for e in rec.events).most_common(20):

@@ -7,10 +7,11 @@ import itertools
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def add_recording_options(parser: argparse.ArgumentParser) -> None:
-    """What a file may leave open: rate, unit and montage."""
+    """What a file may leave open: rate, unit, montage, and which signal is meant."""
     parser.add_argument(
         "--sample-rate", type=float, metavar="HZ", help="rate, where the file does not state it"
     )
@@ -18,6 +19,14 @@ def add_recording_options(parser: argparse.ArgumentParser) -> None:
         "--unit", choices=("uV", "mV", "V", "adc"), help="unit, instead of the file's own"
     )
     parser.add_argument("--montage", metavar="NAME", help="electrode positions, for example myo")
+    parser.add_argument(
+        "--dataset", metavar="NAME", help="signal in a file of several: dataset, variable, stream"
+    )
+
+
+def stated(args: argparse.Namespace) -> dict[str, Any]:
+    """What the caller states about files, for `read` and `read_all`."""
+    return {name: getattr(args, name) for name in ("sample_rate", "unit", "montage", "dataset")}
 
 
 def add_model_option(parser: argparse.ArgumentParser) -> None:

@@ -38,9 +38,8 @@ def run(args: argparse.Namespace) -> int:
     failed = 0
     progress = tqdm(unit="s", desc="tokenize", unit_scale=True, disable=None)
     for path in args.inputs:
-        stated = {"sample_rate": args.sample_rate, "unit": args.unit, "montage": args.montage}
         try:
-            for rec in read_all(path, **stated):
+            for rec in read_all(path, **options.stated(args)):
                 parts = rec.metadata["source"], rec.metadata["recording"]
                 name = options.new_name(names, ".tokens", *parts)
                 try:

@@ -32,7 +32,8 @@ _TIME = re.compile(
     r"[ _]*[\[(]?(s|sec|secs|seconds?|ms|us|µs)?[\])]?(?:\.\d+)?",
     re.I,
 )
-_COUNTER = re.compile(r"(?:sample )?index|sample(?: number)?|nseq|frame", re.I)
+_COUNTER = re.compile(r"(?:sample )?index|sample(?: number)?|nseq|frame|di|[io]\d", re.I)
+_COLUMNS = re.compile(r'"columns?": *\[([^\]]*)\]')  # in a preamble of JSON
 _EMG = re.compile(r"emg|exg", re.I)
 _MYO = re.compile(r"emg[ _]?\d", re.I)
 _RATE = re.compile(
@@ -123,6 +124,8 @@ def _head(file: TextIO) -> _Table:
         names, at = cells, at + 1
     elif at and len(above := _cells(lines[data[at - 1]], delimiter)) == len(cells):
         names, top = above, at - 1
+    elif (found := _COLUMNS.search("".join(lines))) and found[1].count(",") + 1 == len(cells):
+        names = _cells(found[1], ",")
     row = data[top]
     if names and "" in names:
         raise RecordingError(

@@ -103,9 +103,12 @@ def _span(levels: DoubleArray, most: int) -> tuple[float, float, int]:
     """
     low, high = levels[0], levels[-1]
     gaps = np.diff(levels) if len(levels) > 1 else np.ones(1)
+    gaps = gaps[gaps < 64 * gaps.min()]
     grid = gaps.sum() / np.rint(gaps / gaps.min()).sum()  # of which float32 blurs each gap
+    counts = np.rint(levels / grid)
+    exact = float(levels @ counts / max(counts @ counts, 1.0)) or grid  # if 0 is on it
     spans = []
-    for step in (1.0, 0.5, 0.25, grid):
+    for step in (1.0, 0.5, 0.25, grid, exact):
         for unit in (1024 * step, step):  # ends at round numbers, which the header can say
             bottom = math.floor((low - step) / unit) * unit
             steps = min(math.ceil((high - bottom) / unit) * unit / step, most)
@@ -120,7 +123,8 @@ def _span(levels: DoubleArray, most: int) -> tuple[float, float, int]:
         near = np.rint((levels - bottom) * (steps / (top - bottom)))
         if near[0] < 1 or near[-1] > steps:
             return math.inf
-        return float(np.abs(bottom + near * ((top - bottom) / steps) - levels).max())
+        back = (bottom + near * ((top - bottom) / steps)).astype(np.float32)
+        return float(np.abs(back - levels).max())
 
     best = min(spans, key=error)
     if error(best) > _COARSEST * (high - low or 1.0):
