@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +104,58 @@ def outcome(path: Path) -> int | str:
         return sum(recording.emg.size for recording in read_all(path, sample_rate=1000))
     except (RecordingError, MontageError) as error:
         return str(error)
+
+
+_XDF_CODES = {"float32": "<f4", "int16": "<i2", "double64": "<f8"}
+
+
+def xdf_length(number: int) -> bytes:
+    return b"\x04" + struct.pack("<I", number)
+
+
+def _chunk(tag: int, content: bytes) -> bytes:
+    return xdf_length(len(content) + 2) + struct.pack("<H", tag) + content
+
+
+def xdf_stream(
+    number: int,
+    values: Any,
+    times: Sequence[float],
+    *,
+    name: str = "Armband",
+    kind: str = "EMG",
+    rate: float = 1000,
+    form: str = "float32",
+    channels: Sequence[tuple[str, str, str]] = (),
+) -> bytes:
+    """Header, samples (N, C) in chunks of 100, footer of a stream; channels: label, unit, type."""
+    described = "".join(
+        f"<channel><label>{a}</label><unit>{b}</unit><type>{c}</type></channel>"
+        for a, b, c in channels
+    )
+    count = 1 if form == "string" else np.shape(values)[1]
+    head = (
+        f"<?xml version='1.0'?><info><name>{name}</name><type>{kind}</type>"
+        f"<channel_count>{count}</channel_count><nominal_srate>{rate}</nominal_srate>"
+        f"<channel_format>{form}</channel_format>"
+        f"<desc><channels>{described}</channels></desc></info>"
+    )
+    who = struct.pack("<I", number)
+    found = _chunk(2, who + head.encode())
+    for start in range(0, len(times), 100):
+        body = who + xdf_length(len(times[start : start + 100]))
+        for time, row in zip(times[start : start + 100], values[start : start + 100], strict=True):
+            body += b"\x08" + struct.pack("<d", time)
+            if form == "string":
+                body += xdf_length(len(row.encode())) + row.encode()
+            else:
+                body += np.asarray(row, _XDF_CODES[form]).tobytes()
+        found += _chunk(3, body)
+    footer = f"<info><sample_count>{len(times)}</sample_count></info>"
+    return found + _chunk(6, who + footer.encode())
+
+
+def write_xdf(path: Path, *streams: bytes) -> Path:
+    header = _chunk(1, b"<?xml version='1.0'?><info><version>1.0</version></info>")
+    path.write_bytes(b"XDF:" + header + b"".join(streams))
+    return path

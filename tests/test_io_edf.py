@@ -119,7 +119,8 @@ def test_recordings_come_back(
         np.testing.assert_array_equal(back.emg, expected)
     else:
         span = np.nan_to_num(np.abs(expected)).max()
-        step = 1e-6 * span if grid or suffix == ".bdf" else 4 * span / 65536
+        found = grid and samples > 200  # a few samples do not show their grid
+        step = 1e-6 * span if found or suffix == ".bdf" else 4 * span / 65536
         np.testing.assert_allclose(back.emg, expected, atol=step)
 
 

@@ -2,77 +2,20 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from io_files import outcome
+from io_files import outcome, xdf_length, xdf_stream
+from io_files import write_xdf as save
 
 from emgcodec.io import read, read_all
 from emgcodec.montage import Electrode
 from emgcodec.recording import RecordingError
 
 pytest.importorskip("pyxdf")
-
-CODES = {"float32": "<f4", "int16": "<i2", "double64": "<f8"}
-
-
-def length(number: int) -> bytes:
-    return b"\x04" + struct.pack("<I", number)
-
-
-def chunk(tag: int, content: bytes) -> bytes:
-    return length(len(content) + 2) + struct.pack("<H", tag) + content
-
-
-def stream(
-    number: int,
-    values: Any,
-    times: Sequence[float],
-    *,
-    name: str = "Armband",
-    kind: str = "EMG",
-    rate: float = 1000,
-    form: str = "float32",
-    channels: Sequence[tuple[str, str, str]] = (),
-) -> bytes:
-    """Header, samples (N, C) in chunks of 100, footer of a stream; channels: label, unit, type."""
-    described = "".join(
-        f"<channel><label>{a}</label><unit>{b}</unit><type>{c}</type></channel>"
-        for a, b, c in channels
-    )
-    count = 1 if form == "string" else np.shape(values)[1]
-    head = (
-        f"<?xml version='1.0'?><info><name>{name}</name><type>{kind}</type>"
-        f"<channel_count>{count}</channel_count><nominal_srate>{rate}</nominal_srate>"
-        f"<channel_format>{form}</channel_format>"
-        f"<desc><channels>{described}</channels></desc></info>"
-    )
-    who = struct.pack("<I", number)
-    found = chunk(2, who + head.encode())
-    for start in range(0, len(times), 100):
-        body = who + length(len(times[start : start + 100]))
-        for time, row in zip(times[start : start + 100], values[start : start + 100], strict=True):
-            body += b"\x08" + struct.pack("<d", time)
-            if form == "string":
-                body += length(len(row.encode())) + row.encode()
-            else:
-                body += np.asarray(row, CODES[form]).tobytes()
-        found += chunk(3, body)
-    footer = f"<info><sample_count>{len(times)}</sample_count></info>"
-    return found + chunk(6, who + footer.encode())
-
-
-def save(path: Path, *streams: bytes) -> Path:
-    header = chunk(1, b"<?xml version='1.0'?><info><version>1.0</version></info>")
-    path.write_bytes(b"XDF:" + header + b"".join(streams))
-    return path
-
 
 X = np.random.default_rng(0).normal(0, 50, (2000, 4)).astype(np.float32)
 TIMES = (70.5 + np.arange(2000) / 1000).tolist()
@@ -87,9 +30,9 @@ def test_streams_are_read_with_unit_rate_labels_and_markers(tmp_path: Path) -> N
     ]
     path = save(
         tmp_path / "x.xdf",
-        stream(7, ["fist", "relax"], [71.0, 72.25], kind="Markers", rate=0, form="string"),
-        stream(1, X, TIMES, channels=channels),
-        stream(2, X[:, :1], TIMES, name="Force", kind="Force"),
+        xdf_stream(7, ["fist", "relax"], [71.0, 72.25], kind="Markers", rate=0, form="string"),
+        xdf_stream(1, X, TIMES, channels=channels),
+        xdf_stream(2, X[:, :1], TIMES, name="Force", kind="Force"),
     )
     recording = read(path)
     np.testing.assert_allclose(recording.emg, 1000 * X[:, [0, 1, 3]].T, rtol=1e-6)
@@ -107,7 +50,7 @@ def test_gaps_end_a_recording_and_jitter_does_not(tmp_path: Path) -> None:
     jitter = np.random.default_rng(1).uniform(-0.004, 0.004, 2000)
     times = np.array(TIMES) + jitter
     times[1200:] += 3.0
-    path = save(tmp_path / "x.xdf", stream(1, X, times.tolist(), form="double64"))
+    path = save(tmp_path / "x.xdf", xdf_stream(1, X, times.tolist(), form="double64"))
     with pytest.raises(RecordingError, match=r"Armband\.0, Armband\.1"):
         read(path)
     first, second = read_all(path)
@@ -118,14 +61,14 @@ def test_gaps_end_a_recording_and_jitter_does_not(tmp_path: Path) -> None:
 
 def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
     path = tmp_path / "x.xdf"
-    save(path, stream(1, X, np.linspace(0, 4, 2000).tolist()))
+    save(path, xdf_stream(1, X, np.linspace(0, 4, 2000).tolist()))
     with pytest.raises(RecordingError, match=r"states a rate of 1000 Hz but .* show 49\d"):
         read(path)
     assert read(path, sample_rate=500).sample_rate == 500
-    save(path, stream(1, ["a"], [0.0], form="string", rate=0))
+    save(path, xdf_stream(1, ["a"], [0.0], form="string", rate=0))
     with pytest.raises(RecordingError, match=r"no EMG stream .*none"):
         read(path)
-    save(path, stream(1, np.ones((3, 200)), [0, 1, 2]))
+    save(path, xdf_stream(1, np.ones((3, 200)), [0, 1, 2]))
     with pytest.raises(RecordingError, match=r"Armband \(200\)"):
         read(path)
 
@@ -133,8 +76,8 @@ def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        (length(100), length(0xFFFFFFFF), "more samples than it holds"),
-        (length(100), length(99), "samples it declares|damaged"),
+        (xdf_length(100), xdf_length(0xFFFFFFFF), "more samples than it holds"),
+        (xdf_length(100), xdf_length(99), "samples it declares|damaged"),
         (b"<channel_count>4<", b"<channel_count>9<", "damaged"),
         (b"<channel_count>4<", b"<channel_count>x<", "damaged"),
         (b"float32", b"float99", "no EMG stream"),
@@ -144,7 +87,7 @@ def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
 def test_damage_that_the_library_passes_over_is_refused(
     tmp_path: Path, old: bytes, new: bytes, message: str
 ) -> None:
-    path = save(tmp_path / "x.xdf", stream(1, X, TIMES))
+    path = save(tmp_path / "x.xdf", xdf_stream(1, X, TIMES))
     path.write_bytes(path.read_bytes().replace(old, new, 1))
     with pytest.raises(RecordingError, match=rf"x\.xdf: .*({message})"):
         read(path)
@@ -152,7 +95,7 @@ def test_damage_that_the_library_passes_over_is_refused(
 
 @given(cut=st.integers(4, 40_000))
 def test_a_file_cut_off_is_refused(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
-    path = save(tmp_path_factory.mktemp("xdf") / "x.xdf", stream(1, X, TIMES, rate=1000))
+    path = save(tmp_path_factory.mktemp("xdf") / "x.xdf", xdf_stream(1, X, TIMES, rate=1000))
     raw = path.read_bytes()
     path.write_bytes(raw[: min(cut, len(raw) - 1)])
     got = outcome(path)

@@ -32,6 +32,7 @@ OURS = "emgcodec"
 """Equipment that `write_edf` states, and behind it what EDF has no place for."""
 MISSING = "missing"
 
+_MOST_RECORDS = 1 << 21  # with annotations, which are looked for one by one
 _TAL = re.compile(rb"([+-]\d+(?:\.\d*)?)(?:\x15(\d+(?:\.\d*)?))?\x14((?:[^\x00\x14]*\x14)+)\x00")
 _PLACE = re.compile(r"(\S+) band=(\d+) angle=([\d.]+) row=(-?[\d.]+)")
 
@@ -125,7 +126,7 @@ class _File:
     notes: list[slice]  # bytes of each data record that hold annotations
     start_time: float
     joined: bool  # EDF+D: there may be gaps between data records
-    facts: dict[str, str]  # that `write_edf` stated
+    facts: dict[str, float]  # that `write_edf` stated
 
     def annotations(self) -> tuple[list[float], list[tuple[float, float, str]]]:
         """Onset of each data record; onset, end and text of each annotation. In seconds."""
@@ -149,12 +150,12 @@ def entries(path: Path, options: Options) -> list[Entry]:
         RecordingError: if edfio is missing, the file is damaged, or leaves open what is EMG.
     """
     file, beside = _open(path), sidecars(path)
+    channels = _chosen(file.channels, options, beside)
     onsets, notes = file.annotations()
-    limit = 0.5 * file.seconds / max(c.samples for c in file.channels)
+    limit = 0.5 * file.seconds / channels[0].samples
     steps = enumerate(pairwise(onsets), 1)
     leaps = [k for k, (a, b) in steps if abs(b - a - file.seconds) > limit]
     bounds = [0, *(leaps if file.joined else []), file.records]
-    channels = _chosen(file.channels, options, beside)
     several = len(bounds) > 2
     return [
         Entry(
@@ -199,8 +200,12 @@ def _open(path: Path) -> _File:
             is_note = [label in ("EDF Annotations", "BDF Annotations") for label in labels]
             ordinary = [int(o) for o, note in zip(offsets, is_note, strict=False) if not note]
             channels = list(map(_channel, parsed.signals, ordinary))
-            words = [w.partition("=") for w in parsed.recording.additional]
-            ours = parsed.recording.equipment_code == OURS
+            ours = parsed.recording.additional if parsed.recording.equipment_code == OURS else ()
+            facts = {name: float(value) for name, _, value in (w.partition("=") for w in ours)}
+            if not all(map(math.isfinite, facts.values())) or facts.get("samples", 1.0) < 1:
+                raise ValueError(f"{ours} is not what we write")
+            if is_note.count(True) and records > _MOST_RECORDS:
+                raise ValueError(f"{records} data records with annotations")
             return _File(
                 EdfSignal(path, size, record, width, 0, (0, 0), ()),
                 records,
@@ -209,7 +214,7 @@ def _open(path: Path) -> _File:
                 [slice(offsets[k], offsets[k + 1]) for k in range(count) if is_note[k]],
                 _start_time(parsed),
                 parsed.reserved[:5] in ("EDF+D", "BDF+D"),
-                {name: value for name, _, value in words} if ours else {},
+                facts,
             )
         except RecordingError:
             raise
@@ -255,6 +260,7 @@ def _chosen(
     else:
         found = [c for c in channels if "emg" in c.label.lower()]
         found = found or [c for c in channels if known_unit(c.unit)] or channels
+    found = [c for c in found if c.samples]
     if not found or len({channel.samples for channel in found}) > 1:
         listed = ", ".join(f"{c.label} ({c.samples})" for c in channels[:20])
         problem = "signals of several rates" if found else "no EMG"
@@ -284,9 +290,10 @@ def _load(
         replace(c, gain=c.gain * factor, base=c.base * factor)
         for c, factor in zip(channels, factors, strict=True)
     ]
-    length = min((stop - first) * scaled[0].samples, int(file.facts.get("samples", 1 << 60)))
+    length = (stop - first) * scaled[0].samples
+    length = min(length, int(file.facts.get("samples", length)))
     shape = (len(scaled), length)
-    rate = options.rate(float(file.facts.get("rate", scaled[0].samples / file.seconds)))
+    rate = options.rate(file.facts.get("rate", scaled[0].samples / file.seconds))
     begin = onsets[first] if first < len(onsets) else 0.0
     events = [
         Event(start - begin, end - begin, *_words(text, bool(file.facts)))
@@ -302,7 +309,7 @@ def _load(
         rate,
         montage=options.montage or _montage(channels, beside),
         unit=unit or "adc",
-        start_time=float(file.facts.get("start", file.start_time)) + shift,
+        start_time=file.facts.get("start", file.start_time) + shift,
         events=sorted(events, key=lambda event: event.start),
         metadata=dict(beside.metadata) if beside else {},
     )
