@@ -127,13 +127,14 @@ def xdf_stream(
     rate: float = 1000,
     form: str = "float32",
     channels: Sequence[tuple[str, str, str]] = (),
+    stated: int | None = None,
 ) -> bytes:
     """Header, samples (N, C) in chunks of 100, footer of a stream; channels: label, unit, type."""
     described = "".join(
         f"<channel><label>{a}</label><unit>{b}</unit><type>{c}</type></channel>"
         for a, b, c in channels
     )
-    count = 1 if form == "string" else np.shape(values)[1]
+    count = stated or 1 if stated or form == "string" else np.shape(values)[1]
     head = (
         f"<?xml version='1.0'?><info><name>{name}</name><type>{kind}</type>"
         f"<channel_count>{count}</channel_count><nominal_srate>{rate}</nominal_srate>"

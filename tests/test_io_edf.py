@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from emgcodec.codec import Codec
 from emgcodec.io import read, read_all, write
-from emgcodec.montage import Montage
+from emgcodec.montage import Electrode, Montage
 from emgcodec.recording import Event, Recording, RecordingError
 
 edfio = pytest.importorskip("edfio")
@@ -105,7 +105,8 @@ def test_recordings_come_back(
         Event(0.0, samples / rate, "hold"),
         Event(0.5 * samples / rate, 0.5 * samples / rate, "a", kind="key"),
     ]
-    montage = Montage.grid(2, 2, span=100.7, name="two by two")
+    places = (Electrode(0, 33.3), Electrode(15, 1e-6, 1e-6), Electrode(0, 359.9, -12.25))
+    montage = Montage("two wards", (*places, Electrode(1, 0, 99)))
     recording = Recording(x, rate, unit=unit, start_time=start_time, events=events, montage=montage)
     path = tmp_path_factory.mktemp("edf") / f"x{suffix}"
     write(recording, path)

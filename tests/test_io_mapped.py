@@ -95,7 +95,7 @@ def test_ninapro_files_have_their_movements(tmp_path: Path, name: str) -> None:
     repeated = [(e.start, e.label) for e in recording.events if e.kind == "repetition"]
     assert repeated == [(0.05, "1"), (0.15, "2")]
     if name == "S1_E2_A1.mat":
-        assert (recording.metadata["subject"], recording.metadata["exercise"]) == (1, 2)
+        assert (recording.metadata["subject"], recording.metadata["exercise"]) == ("1", "2")
 
 
 def test_attributes_of_hdf5_state_rate_and_unit(tmp_path: Path) -> None:
@@ -133,6 +133,18 @@ def test_files_larger_than_they_are_end_in_an_error(tmp_path: Path) -> None:
     assert (tmp_path / "x.mat").stat().st_size < 1e6
     with pytest.raises(RecordingError, match="numbers, which its format has us read at once"):
         read(tmp_path / "x.mat", sample_rate=1000)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("kind", ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"])
+def test_matlab_numbers_of_every_kind_are_those_that_scipy_wrote(
+    tmp_path: Path, kind: str, packed: bool
+) -> None:
+    x = np.random.default_rng(0).integers(0, 99, (5, 300)).astype(kind)
+    others = {"z": X + 1j, "s": "words", "c": {"field": X}, "o": np.array([X, "a"], dtype=object)}
+    scipy.io.savemat(tmp_path / "x.mat", {**others, "a_long_name": x}, do_compression=packed)
+    recording = read(tmp_path / "x.mat", sample_rate=1000)
+    np.testing.assert_array_equal(recording.emg, x)
 
 
 @given(data=st.data())

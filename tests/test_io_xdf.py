@@ -73,6 +73,12 @@ def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
         read(path)
 
 
+def test_markers_of_endless_width_are_left_out(tmp_path: Path) -> None:
+    markers = xdf_stream(7, ["go"], [71.0], rate=0, form="string", stated=1 << 40)
+    path = save(tmp_path / "x.xdf", xdf_stream(1, X, TIMES), markers)
+    assert read(path).events == ()
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -34,7 +34,7 @@ MISSING = "missing"
 
 _MOST_RECORDS = 1 << 21  # with annotations, which are looked for one by one
 _TAL = re.compile(rb"([+-]\d+(?:\.\d*)?)(?:\x15(\d+(?:\.\d*)?))?\x14((?:[^\x00\x14]*\x14)+)\x00")
-_PLACE = re.compile(r"(\S+) band=(\d+) angle=([\d.]+) row=(-?[\d.]+)")
+_PLACE = re.compile(r"(\S+) band=(\d+) angle=(\d+\.\d+) row=(-?\d+\.\d+)")
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def _signals(recording: Recording, kind: Any, rate: Fraction) -> Iterator[Any]:
         digital = np.zeros(len(row), np.int32 if bits == 24 else np.int16) + lowest
         near = np.rint((values - bottom) * (steps / (top - bottom)))
         digital[genuine] = (near + lowest).astype(digital.dtype)
-        at = f"{name[:30]} band={place.band} angle={place.angle} row={place.row}"
+        at = f"{name[:24]} band={place.band} angle={place.angle:.6f} row={place.row:.6f}"
         words = ["" if recording.montage.assumed else at, "" if genuine.all() else MISSING]
         yield kind.from_digital(
             np.pad(digital, (0, -len(row) % rate.numerator), mode="edge"),

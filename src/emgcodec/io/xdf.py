@@ -40,7 +40,8 @@ def entries(path: Path, options: Options) -> list[Entry]:
     except Exception as error:  # its parser raises anything
         raise _damaged(error) from error
     signals = _chosen(infos, options)
-    markers = [k for k, info in infos.items() if info["channel_format"] == "string"]
+    texts = [k for k, info in infos.items() if info["channel_format"] == "string"]
+    markers = [k for k in texts if 1 <= infos[k]["channel_count"] <= MAX_ELECTRODES]
     for k in signals:
         values = sum(counts.get(k, [])) * infos[k]["channel_count"]
         check_held(values)
