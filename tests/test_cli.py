@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from helpers import codec_for
@@ -266,6 +267,17 @@ def test_info_of_a_model_and_of_tokens(
     assert "int16" in shown
     assert run("info", "--list") == 0
     assert "student-large" in capsys.readouterr().out.split()
+
+
+def test_a_signal_in_a_file_of_several_is_chosen_by_name(
+    here: Path, armband: Recording, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with h5py.File("two.h5", "w") as file:
+        file["left"], file["right"] = armband.emg, armband.emg[:3]
+    assert run("inspect", "two.h5", "--sample-rate", 1000, "--brief") == 2
+    assert "dataset=" in capsys.readouterr().err
+    assert run("inspect", "two.h5", "--sample-rate", 1000, "--brief", "--dataset", "right") == 0
+    assert "3 electrodes" in capsys.readouterr().out
 
 
 def test_inspect_shows_recordings_events_and_quality(
