@@ -8,15 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from language_models import WORDS, fresh_tokenizer, language_model
 from training import small_codec
+from transformers import AutoTokenizer
 
 from emgcodec import Codec, LayoutError, Montage, sample
-
-pytest.importorskip("transformers")
-
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
 from emgcodec.llm import (
     CLOSE,
     OPEN,
@@ -30,16 +26,6 @@ from emgcodec.llm import (
     init_embeddings,
 )
 
-WORDS = ["<pad>", "<s>", "</s>", "<unk>", "what", "does", "the", "hand", "do", "fist", "open", "?"]
-
-
-def fresh() -> Any:
-    """A tokenizer of a dozen words."""
-    made = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
-    special = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-    return PreTrainedTokenizerFast(tokenizer_object=made, **special)
-
 
 @pytest.fixture(scope="module")
 def codec() -> Codec:
@@ -48,27 +34,13 @@ def codec() -> Codec:
 
 @pytest.fixture
 def tokenizer(codec: Codec) -> Any:
-    made = fresh()
+    made = fresh_tokenizer()
     extend_tokenizer(made, codec)
     return made
 
 
-def language_model(size: int, *, tied: bool = False) -> Any:
-    torch.manual_seed(0)
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=size,
-            hidden_size=32,
-            intermediate_size=32,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            tie_word_embeddings=tied,
-        )
-    ).eval()
-
-
 def test_ids_lie_side_by_side_and_are_kept_with_the_tokenizer(codec: Codec, tmp_path: Path) -> None:
-    tokenizer = fresh()
+    tokenizer = fresh_tokenizer()
     vocabulary = extend_tokenizer(tokenizer, codec)
     layout = vocabulary.layout
     assert layout.offset == len(WORDS)
@@ -91,12 +63,12 @@ def test_what_does_not_go_together_is_refused(codec: Codec, tokenizer: Any) -> N
     with pytest.raises(LLMError, match="extended before"):
         extend_tokenizer(tokenizer, other)
     with pytest.raises(LLMError, match="extend_tokenizer"):
-        EmgVocabulary.of(fresh())
+        EmgVocabulary.of(fresh_tokenizer())
     with pytest.raises(LLMError, match="give kind='flat'"):
-        extend_tokenizer(fresh(), codec, kind="delay")
+        extend_tokenizer(fresh_tokenizer(), codec, kind="delay")
     with pytest.raises(LayoutError, match="use kind='flat'"):
-        extend_tokenizer(fresh(), Codec.from_preset("student-small"), kind="joint")
-    taken = fresh()
+        extend_tokenizer(fresh_tokenizer(), Codec.from_preset("student-small"), kind="joint")
+    taken = fresh_tokenizer()
     taken.add_tokens([OPEN])
     with pytest.raises(LLMError, match="already"):
         extend_tokenizer(taken, codec)
@@ -108,7 +80,7 @@ def test_what_does_not_go_together_is_refused(codec: Codec, tokenizer: Any) -> N
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("kind", ["flat", "joint"])
 def test_codes_that_are_alike_start_out_alike(codec: Codec, kind: str, tied: bool) -> None:
-    tokenizer = fresh()
+    tokenizer = fresh_tokenizer()
     vocabulary = extend_tokenizer(tokenizer, codec, kind=kind)
     model = language_model(len(WORDS), tied=tied)
     before = model.get_input_embeddings().weight.detach().clone()
@@ -172,7 +144,7 @@ def test_prompts_mix_text_and_recordings(codec: Codec, tokenizer: Any) -> None:
 def test_whatever_a_model_writes_can_be_decoded(
     codec: Codec, kind: str, frames: int | None
 ) -> None:
-    tokenizer = fresh()
+    tokenizer = fresh_tokenizer()
     vocabulary = extend_tokenizer(tokenizer, codec, kind=kind)
     grid = GridLogitsProcessor(tokenizer, frames)
     rng = torch.Generator().manual_seed(0)

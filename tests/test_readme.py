@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from language_models import fresh_tokenizer, language_model
 
 from emgcodec.tokens import Tokens
 
@@ -17,7 +18,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 
 
 def test_the_quickstart_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+    code, bridge = re.findall(r"```python\n(.*?)```", README, flags=re.S)
     monkeypatch.chdir(tmp_path)
     array = np.random.default_rng(0).standard_normal((8, 4000)) * 0.05
     names: dict[str, object] = {"my_array": array}
@@ -28,6 +29,10 @@ def test_the_quickstart_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert Tokens.load(tmp_path / "rec.tokens") == tokens
     assert len(names["ids"]) == 2 * tokens.num_frames  # type: ignore[arg-type,attr-defined]
     assert mine.num_samples == 4000  # type: ignore[attr-defined]
+    names["tokenizer"], names["model"] = fresh_tokenizer(), language_model(12)
+    exec(compile(bridge, "README.md", "exec"), names)
+    labels = names["batch"]["labels"][0]  # type: ignore[index]
+    assert (labels != -100).sum() == 2  # the answer and the end of the text
 
 
 def test_the_demo_runs(

@@ -42,6 +42,7 @@ def build(
     sample_rate: float | None = None,
     unit: str | None = None,
     montage: str | None = None,
+    dataset: str | None = None,
 ) -> Report:
     """Tokenizes recordings, each by itself and cold, into files that language models train on.
 
@@ -69,6 +70,7 @@ def build(
         sample_rate: Hz, of files that state none.
         unit: Instead of the files' own.
         montage: Instead of the files' own.
+        dataset: Which signal, of files that hold several.
 
     Returns:
         What the corpus holds, what was skipped and what repaired.
@@ -94,6 +96,7 @@ def build(
         sample_rate=sample_rate,
         unit=unit,
         montage=montage,
+        dataset=dataset,
     )
     check_format(format, settings.layout)
     jobs = make_jobs(find_inputs(inputs), settings)

@@ -33,9 +33,10 @@ class Settings:
         format: Of the files.
         splits: Share of the people that each split has.
         shard_megabytes: Of recordings, that share a shard.
-        sample_rate: See `read_all`, as for the next two.
+        sample_rate: See `read_all`, as for the next three.
         unit: Instead of the files' own.
         montage: Instead of the files' own.
+        dataset: Which signal, of files that hold several.
     """
 
     codec_id: str
@@ -47,6 +48,7 @@ class Settings:
     sample_rate: float | None
     unit: str | None
     montage: str | None
+    dataset: str | None = None
 
     def __post_init__(self) -> None:
         shares = self.splits.values()

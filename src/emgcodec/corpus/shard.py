@@ -84,7 +84,10 @@ class ShardMaker:
 
     def _rows(self, file: Input, record: Record) -> Iterator[Row]:
         """The recordings of a file; whatever is wrong with one is no reason to stop."""
-        stated = {name: getattr(self.settings, name) for name in ("sample_rate", "unit", "montage")}
+        stated = {
+            name: getattr(self.settings, name)
+            for name in ("sample_rate", "unit", "montage", "dataset")
+        }
         recordings = read_all(file.path, **stated)
         while True:
             name = file.name
