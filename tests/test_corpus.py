@@ -136,6 +136,21 @@ def test_every_recording_is_there_once_with_the_codec_s_own_tokens(
     assert next(row for row in rows if row["source"] == "armband")["gaps"]
 
 
+def test_sessions_calibrate_on_their_first_seconds(mixed: Path, model: str, tmp_path: Path) -> None:
+    build([mixed / "P1.h5"], tmp_path / "out", **options(model, calibrate=0.2))
+    codec = Codec.from_pretrained(model)
+    first, second = read_all(mixed / "P1.h5")
+    calibration = codec.calibrate([first])  # 0.4 s
+    one, two = table(tmp_path / "out")
+    for row, rec in ((one, first), (two, second)):
+        tokens = codec.tokenize(rec, calibration=calibration)
+        assert np.array_equal(np.transpose(row["codes"]), tokens.codes)
+        assert row["calibration"] == calibration.digest()
+    assert (one["calibrates"], two["calibrates"]) == (True, False)
+    cold = codec.tokenize(second)
+    assert not np.array_equal(np.transpose(two["codes"]), cold.codes)
+
+
 def test_the_manifest_names_model_backend_files_and_what_is_wrong(whole: Path, model: str) -> None:
     manifest = json.loads((whole / "manifest.json").read_text())
     codec = Codec.from_pretrained(model)

@@ -39,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--splits", type=_shares, default=SPLITS, metavar="SHARES", help=f"of people ({shares})"
     )
     make.add_argument(
+        "--calibrate", type=float, default=0.0, metavar="SECONDS", help="of each session's start"
+    )
+    make.add_argument(
         "--shard-megabytes", type=float, default=SHARD_MEGABYTES, metavar="MB", help="of recordings"
     )
     options.add_model_option(make)

@@ -43,8 +43,9 @@ def build(
     unit: str | None = None,
     montage: str | None = None,
     dataset: str | None = None,
+    calibrate: float = 0.0,
 ) -> Report:
-    """Tokenizes recordings, each by itself and cold, into files that language models train on.
+    """Tokenizes recordings, each by itself, into files that language models train on.
 
     Interrupted or killed, it goes on where it was when called again. With the same recordings,
     settings, kind of device and libraries the files are the same to the bit, whatever the engine,
@@ -71,6 +72,8 @@ def build(
         unit: Instead of the files' own.
         montage: Instead of the files' own.
         dataset: Which signal, of files that hold several.
+        calibrate: Seconds of the first recordings of each session in a file that calibrate it,
+            unlabelled; rows tell which recordings those are. 0 starts each recording cold.
 
     Returns:
         What the corpus holds, what was skipped and what repaired.
@@ -97,6 +100,7 @@ def build(
         unit=unit,
         montage=montage,
         dataset=dataset,
+        calibrate=calibrate,
     )
     check_format(format, settings.layout)
     jobs = make_jobs(find_inputs(inputs), settings)

@@ -25,12 +25,14 @@ class Row:
         tokens: Of the recording.
         ids: (L,) with bos and eos, or (L, rows): a line for each step of the model.
         events: What happened, in seconds since the first sample.
+        calibrates: Whether the session was calibrated on it: a score should leave it out.
     """
 
     id: str
     tokens: Tokens
     ids: npt.NDArray[np.int32]
     events: tuple[Event, ...]
+    calibrates: bool = False
 
     def facts(self) -> dict[str, Any]:
         """All but the arrays, as plain JSON types.
@@ -47,6 +49,8 @@ class Row:
             "text": to_text(keys.ids),
             "montage": tokens.montage.name,
             "unit": tokens.unit,
+            "calibration": tokens.calibration or "",
+            "calibrates": self.calibrates,
             "sample_rate": tokens.sample_rate,
             "frame_rate": tokens.frame_rate,
             "start_time": tokens.start_time,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -37,6 +38,7 @@ class Settings:
         unit: Instead of the files' own.
         montage: Instead of the files' own.
         dataset: Which signal, of files that hold several.
+        calibrate: Seconds that calibrate each session; 0 for none.
     """
 
     codec_id: str
@@ -49,6 +51,7 @@ class Settings:
     unit: str | None
     montage: str | None
     dataset: str | None = None
+    calibrate: float = 0.0
 
     def __post_init__(self) -> None:
         shares = self.splits.values()
@@ -58,6 +61,8 @@ class Settings:
                 f"splits={self.splits}: give names and shares above 0 that add up to 1, for "
                 f"example {SPLITS}"
             )
+        if not 0 <= self.calibrate < math.inf:
+            raise CorpusError(f"calibrate={self.calibrate}: give seconds, 0 for a cold start")
         if not self.shard_megabytes > 0:
             raise CorpusError(f"shard_megabytes={self.shard_megabytes}: give a positive number")
 

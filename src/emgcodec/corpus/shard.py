@@ -17,6 +17,7 @@ import numpy as np
 from emgcodec.corpus.formats import FORMATS
 from emgcodec.corpus.jobs import Input, Job
 from emgcodec.corpus.row import Row
+from emgcodec.corpus.sessions import Session, find_sessions, session_of
 from emgcodec.corpus.settings import CorpusError, Settings, backend, check_backend
 from emgcodec.io import read_all
 from emgcodec.recording import Recording
@@ -84,26 +85,29 @@ class ShardMaker:
 
     def _rows(self, file: Input, record: Record) -> Iterator[Row]:
         """The recordings of a file; whatever is wrong with one is no reason to stop."""
-        stated = {
-            name: getattr(self.settings, name)
-            for name in ("sample_rate", "unit", "montage", "dataset")
-        }
-        recordings = read_all(file.path, **stated)
+        codec, seconds = load_codec(self.model, self.device), self.settings.calibrate
+        sessions = find_sessions(self._read(file), codec, seconds) if seconds else {}
+        recordings = self._read(file)
         while True:
             name = file.name
             try:
                 if (rec := next(recordings, None)) is None:
                     return
                 name += f":{rec.metadata['recording']}"
-                yield self._row(name, rec, record)
+                yield self._row(name, rec, record, sessions.get(session_of(rec)))
             except (MemoryError, RuntimeError):
                 raise  # the machine's fault, not the file's
             except Exception as error:
                 reason = str(error).removeprefix(f"{file.path}: ")
                 record["skipped"].append([name, " ".join(reason.split())])
 
-    def _row(self, name: str, rec: Recording, record: Record) -> Row:
-        tokens = load_codec(self.model, self.device).tokenize(rec)
+    def _read(self, file: Input) -> Iterator[Recording]:
+        names = ("sample_rate", "unit", "montage", "dataset")
+        return read_all(file.path, **{name: getattr(self.settings, name) for name in names})
+
+    def _row(self, name: str, rec: Recording, record: Record, session: Session | None) -> Row:
+        calibration = session.calibration if session else None
+        tokens = load_codec(self.model, self.device).tokenize(rec, calibration=calibration)
         if self.device != "cpu" and not record["agreement"][1]:
             record["agreement"] = self._compare(rec.crop(0, _COMPARED_SECONDS))
         missing = tokens.metadata.get("missing_samples", 0)
@@ -111,7 +115,8 @@ class ShardMaker:
             record["repaired"].append([name, missing, int((~tokens.valid).sum())])
         layout = self.settings.layout
         ids = tokens.to_ids(layout, specials=not layout.has_rows).T
-        return Row(name, tokens, ids.astype(np.int32), rec.events)
+        calibrates = session is not None and session.calibrates(rec)
+        return Row(name, tokens, ids.astype(np.int32), rec.events, calibrates)
 
     def _compare(self, rec: Recording) -> list[int]:
         """How many codes the CPU finds too, and how many there are."""

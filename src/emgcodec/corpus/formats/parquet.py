@@ -48,7 +48,8 @@ def _types(pa: Any) -> dict[str, Any]:
     word, number, count = pa.string(), pa.float64(), pa.int64()
     event = {"start": number, "end": number, "label": word, "score": number, "kind": word}
     return {
-        **dict.fromkeys(("id", *WORDS, "text", "montage", "unit"), word),
+        **dict.fromkeys(("id", *WORDS, "text", "montage", "unit", "calibration"), word),
+        "calibrates": pa.bool_(),
         **dict.fromkeys(("sample_rate", "frame_rate", "start_time"), number),
         **dict.fromkeys(("num_samples", "num_frames"), count),
         "gaps": pa.list_(pa.list_(count, 2)),
