@@ -128,8 +128,8 @@ def _jobs(results: Results) -> Iterator[str]:
 
 def readme_table(results: Results) -> str:
     """The short table: cold / calibrated, percent."""
-    rows = {"student": "student", "twin": "unquantized twin", "lda-context": "LDA, same context"}
-    rows |= {"kmeans": "k-means tokens"}
+    rows = {"student": "student", "student-open": "student-open", "twin": "unquantized twin"}
+    rows |= {"lda-context": "LDA, same context", "kmeans": "k-means tokens"}
     lines = [
         f"| corpus (people) | chance | {' | '.join(rows.values())} |",
         "|---|---|" + "---|" * len(rows),
