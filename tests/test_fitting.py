@@ -15,8 +15,8 @@ import torch
 from helpers import codec_for
 
 from emgcodec import Codec, Montage, Recording
-from emgcodec.checks import CodecError
 from emgcodec.recording import Event
+from emgcodec.stream import CodecError
 
 SECONDS = 4.0
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from emgcodec.calibration import Calibration as Calibration
     from emgcodec.calibration import CalibrationError as CalibrationError
-    from emgcodec.checks import CodecError as CodecError
     from emgcodec.codec import Codec as Codec
     from emgcodec.config import CodecConfig as CodecConfig
     from emgcodec.config import ConfigError as ConfigError
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from emgcodec.recording import Recording as Recording
     from emgcodec.recording import RecordingError as RecordingError
     from emgcodec.simulate import sample as sample
+    from emgcodec.stream import CodecError as CodecError
     from emgcodec.tokens import Tokens as Tokens
     from emgcodec.tokens import TokensError as TokensError
 
@@ -53,7 +53,7 @@ _HOMES = {
     "quality": ("quality_report",),
     "recording": ("Event", "Recording", "RecordingError"),
     "simulate": ("sample",),
-    "checks": ("CodecError",),
+    "stream": ("CodecError",),
     "tokens": ("Tokens", "TokensError"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -156,3 +157,7 @@ class Calibration:
         if calibration.digest() != digest:
             raise CalibrationError(f"{path} is damaged: its checksum does not fit")
         return calibration
+
+
+Calibrations = Calibration | Sequence[Calibration | None] | None
+"""Of all streams of a batch, or one or None for each."""

@@ -8,12 +8,9 @@ import torch
 from torch import Tensor
 
 from emgcodec.montage import MAX_ELECTRODES
+from emgcodec.stream import CodecError
 
 _UNSIGNED = (torch.bool, torch.uint16, torch.uint32, torch.uint64)  # torch can hardly use them
-
-
-class CodecError(ValueError):
-    """A tensor, head or option that a codec cannot work with."""
 
 
 def check_signal(x: Tensor) -> None:

@@ -11,20 +11,18 @@ from typing import Any
 import numpy.typing as npt
 import torch
 
-from emgcodec.calibration import Calibration
+from emgcodec.calibration import Calibration, Calibrations
 from emgcodec.card import model_card
-from emgcodec.checks import CodecError
 from emgcodec.fitting import HeadFit, fit_head
 from emgcodec.folder import load_config, load_tensors, save_model, stored_dtype
 from emgcodec.golden import golden_tokens
 from emgcodec.hub import upload
 from emgcodec.montage import Montage
-from emgcodec.nn.network import Calibrations
 from emgcodec.presets import preset
 from emgcodec.pretrained import find_model
 from emgcodec.recording import Event, Recording
 from emgcodec.steps import DecodeStream, encode_stream
-from emgcodec.stream import EncodeStream
+from emgcodec.stream import CodecError, EncodeStream
 from emgcodec.tensors import TensorCodec, inference
 from emgcodec.tokenizer import calibrate, detokenize, tokenize, transcribe
 from emgcodec.tokens import Tokens

@@ -12,10 +12,10 @@ import torch
 from scipy.optimize import minimize
 
 from emgcodec.calibration import Calibration
-from emgcodec.checks import CodecError
 from emgcodec.config import LabelHeadConfig, SignalHeadConfig
 from emgcodec.nn.heads import LabelHead
 from emgcodec.recording import Recording
+from emgcodec.stream import CodecError
 from emgcodec.tensors import TensorCodec
 from emgcodec.tokenizer import code_tensor, tokenize
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,21 +10,20 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from emgcodec.calibration import Calibration
-from emgcodec.checks import CodecError, check_codes
-from emgcodec.montage import Montage, MontageError
+from emgcodec import encoding
+from emgcodec.calibration import Calibrations
+from emgcodec.checks import check_codes
+from emgcodec.encoding import check_batch_size, named_montage
+from emgcodec.montage import Montage
 from emgcodec.nn.heads import LabelHead
-from emgcodec.nn.network import Calibrations
 from emgcodec.nn.normalize import State
-from emgcodec.recording import check_sample_rate
 from emgcodec.stream import (
     BoolArray,
+    CodecError,
     EncodeStream,
     FloatArray,
     IntArray,
-    check_calibration,
     chosen_slots,
-    electrode_order,
 )
 from emgcodec.tensors import TensorCodec, inference
 
@@ -53,8 +53,10 @@ class Slots:
 class CodecSteps(Slots):
     """`encode_step` on some slots of a batch at a time; a `stream.Stepper`."""
 
-    def __init__(self, codec: TensorCodec, state: State) -> None:
-        super().__init__(state)
+    def __init__(
+        self, codec: TensorCodec, batch_size: int, montage: Montage, calibration: Calibrations
+    ) -> None:
+        super().__init__(codec.init_state(batch_size, montage, calibration))
         self._codec = codec
         self.sample_rate, self.hop_length = codec.sample_rate, codec.hop_length
         self.block_frames, self.num_codebooks = codec.block_frames, codec.num_codebooks
@@ -77,20 +79,8 @@ def encode_stream(
     calibration: Calibrations,
 ) -> EncodeStream:
     """See `Codec.encode_stream`."""
-    _check_size(batch_size)
-    rate = check_sample_rate(codec.sample_rate if sample_rate is None else sample_rate)
-    source = _named(montage, codec)
-    order, target = electrode_order(source, codec.config.montage)
-    each: Sequence[Calibration | None]
-    if calibration is None or isinstance(calibration, Calibration):
-        each = [calibration] * batch_size
-    else:
-        each = calibration
-    for item in each:
-        check_calibration(item, rate)
-    steps = CodecSteps(codec, codec.init_state(batch_size, target, each))
-    mains = [item.mains if item else None for item in each]
-    return EncodeStream(steps, rate, unit, source, order, mains)
+    start = functools.partial(CodecSteps, codec)
+    return encoding.encode_stream(codec, start, batch_size, sample_rate, unit, montage, calibration)
 
 
 class DecodeStream:
@@ -104,7 +94,7 @@ class DecodeStream:
     """
 
     def __init__(self, codec: TensorCodec, batch_size: int, montage: Montage | str | None) -> None:
-        _check_size(batch_size)
+        check_batch_size(batch_size)
         self._codec, self.batch_size, self.delay = codec, batch_size, 0
         state = codec.init_decode_state(batch_size)
         self._nothing: dict[str, FloatArray] = {}
@@ -112,7 +102,9 @@ class DecodeStream:
             if isinstance(head, LabelHead):
                 self._nothing[name] = np.zeros((batch_size, 0, head.out.out_features), np.float32)
             elif montage is not None and codec.shaper is not None:
-                places = codec.init_state(batch_size, _named(montage, codec))["positions"]
+                places = codec.init_state(batch_size, named_montage(montage, codec.config))[
+                    "positions"
+                ]
                 tail = codec.shaper.init_state(batch_size, places.shape[1], codec.device)
                 self._nothing[name] = np.zeros((*places.shape[:2], 0), np.float32)
                 self.delay, state = tail["tail"].shape[-1], state | {"positions": places} | tail
@@ -191,16 +183,3 @@ def _read(codec: TensorCodec, codes: Tensor, state: State) -> tuple[dict[str, Te
 def _rows(state: State, slots: Sequence[int]) -> State:
     every = len(slots) == len(state["frames"])
     return state if every else {name: tensor[list(slots)] for name, tensor in state.items()}
-
-
-def _check_size(batch_size: int) -> None:
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise CodecError(f"batch_size={batch_size!r}: give a whole number from 1 on")
-
-
-def _named(montage: Montage | str | None, codec: TensorCodec) -> Montage:
-    """The montage of a stream: no signal has come yet that would tell of its electrodes."""
-    montage = codec.config.montage if montage is None else montage
-    if montage is None:
-        raise MontageError("montage: say which electrodes, for example 'myo' or Montage.ring(8)")
-    return Montage.preset(montage) if isinstance(montage, str) else montage

@@ -29,6 +29,10 @@ BoolArray = npt.NDArray[np.bool_]
 IntArray = npt.NDArray[np.int64]
 
 
+class CodecError(ValueError):
+    """A tensor, head or option that a codec cannot work with."""
+
+
 class Stepper(Protocol):
     """Runs a codec on some slots of a batch, and keeps the state of each."""
 

@@ -12,8 +12,8 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
+from emgcodec.calibration import Calibrations
 from emgcodec.checks import (
-    CodecError,
     check_codes,
     check_lengths,
     check_levels,
@@ -24,7 +24,6 @@ from emgcodec.config import LabelHeadConfig
 from emgcodec.montage import Montage, MontageError, resolve_montage
 from emgcodec.nn.heads import LabelHead, SignalHead
 from emgcodec.nn.network import (
-    Calibrations,
     CodecOutput,
     Montages,
     Network,
@@ -33,6 +32,7 @@ from emgcodec.nn.network import (
 )
 from emgcodec.nn.normalize import State
 from emgcodec.nn.quantizer import Quantizer
+from emgcodec.stream import CodecError
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterable, Iterator
@@ -12,13 +13,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from emgcodec import encoding
 from emgcodec.calibration import Calibration, CalibrationError
 from emgcodec.config import LabelHeadConfig
-from emgcodec.io import read
 from emgcodec.montage import Montage
-from emgcodec.recording import Event, Recording, RecordingError
+from emgcodec.recording import Event, Recording
 from emgcodec.signal import (
-    Framing,
     LevelMeter,
     Preparation,
     Repair,
@@ -27,18 +27,25 @@ from emgcodec.signal import (
     num_resampled,
     usable_electrodes,
 )
-from emgcodec.stream import UnitCheck, check_calibration, electrode_order
+from emgcodec.steps import CodecSteps
+from emgcodec.stream import electrode_order
 from emgcodec.tensors import TensorCodec
 from emgcodec.text import greedy_ctc
 from emgcodec.tokens import Tokens
 
-_LEVEL_WINDOW = 128  # samples; divides every block
 _LEVEL_SECONDS = 0.064  # as long, at any rate
 _SMOOTHING_SECONDS = 0.3
 _SHORTEST_EVENT = 0.1  # seconds
 
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
+
+
+def _tensors(codec: TensorCodec, x: FloatArray, good: BoolArray) -> tuple[Tensor, Tensor]:
+    """A batch of one for the codec: the signal, and which electrodes are genuine in each frame."""
+    usable = usable_electrodes(good, codec.hop_length)
+    signal, genuine = torch.from_numpy(x)[None], torch.from_numpy(usable)[None]
+    return signal.to(codec.device), genuine.to(codec.device)
 
 
 def tokenize(
@@ -51,100 +58,16 @@ def tokenize(
     calibration: Calibration | None,
 ) -> Tokens:
     """See `Codec.tokenize`."""
-    rec = _as_recording(recording, sample_rate, unit, montage)
-    order, target = electrode_order(rec.montage, codec.config.montage)
-    check_calibration(calibration, rec.sample_rate)
-    state = codec.init_state(1, target, calibration)
-    mains = calibration.mains if calibration else None
-    meter = LevelMeter(rec.num_electrodes, _LEVEL_WINDOW)
-    preparation = Preparation(rec.sample_rate, codec.sample_rate, rec.num_electrodes, mains)
-    codes = [np.zeros((codec.num_codebooks, 0), np.int64)]
-    left = num_resampled(rec.num_samples, rec.sample_rate, codec.sample_rate)
-    for x, good in _blocks(codec, rec, preparation):
-        meter.push(x[:, :left], good[:, :left])  # without what fills up the last frame
-        left -= x.shape[1]
-        signal, mask = _tensors(codec, x[order], good[order])
-        found, state = codec.encode_step(signal, state, mask)
-        codes.append(found[0].cpu().numpy())
-    found_codes = np.concatenate(codes, axis=1)
-    valid: BoolArray = np.asarray((found_codes >= 0).all(axis=0))
-    if len(valid) > 1 and not valid.any():
-        raise RecordingError(
-            "no frame has a usable electrode: the signal is missing, flat, or too small or large "
-            f"for unit={rec.unit!r} (µV, or ADC counts)"
-        )
-    metadata = {k: v for k, v in rec.metadata.items() if isinstance(v, str | int | float | bool)}
-    if rec.montage.assumed:
-        metadata["montage_assumed"] = True
-    if missing := int(preparation.repair.missing.sum()):
-        metadata["missing_samples"] = missing
-    return Tokens(
-        codes=np.maximum(found_codes, 0).astype(np.uint16),
-        valid=valid,
-        num_samples=rec.num_samples,
-        sample_rate=rec.sample_rate,
-        frame_rate=codec.frame_rate,
-        codebook_size=codec.codebook_size,
-        start_time=rec.start_time,
-        montage=rec.montage,
-        unit=rec.unit,
-        scale=meter.level(),
-        calibration=calibration.digest() if calibration else None,
-        vocab_id=codec.vocab_id,
-        codec_id=codec.codec_id,
-        metadata=metadata,
+    start = functools.partial(CodecSteps, codec)
+    return encoding.tokenize(
+        codec,
+        start,
+        recording,
+        sample_rate=sample_rate,
+        unit=unit,
+        montage=montage,
+        calibration=calibration,
     )
-
-
-def _as_recording(
-    recording: Recording | str | Path | npt.ArrayLike,
-    sample_rate: float | None,
-    unit: str | None,
-    montage: Montage | str | None,
-) -> Recording:
-    if isinstance(recording, str | Path):
-        return read(recording, sample_rate=sample_rate, unit=unit, montage=montage)
-    if isinstance(recording, Recording):
-        if sample_rate is not None and sample_rate != recording.sample_rate:
-            raise RecordingError(
-                f"sample_rate={sample_rate}: the recording says {recording.sample_rate:g} Hz; "
-                "leave it out, or pass the array"
-            )
-        if unit is not None and unit != recording.unit:
-            raise RecordingError(
-                f"unit={unit!r}: the recording is in {recording.unit}; leave it out"
-            )
-        if montage is not None:
-            recording = recording.with_montage(montage)
-        return recording
-    if sample_rate is None:
-        raise RecordingError("sample_rate is missing: an array needs it, for example 2000")
-    return Recording(recording, sample_rate, unit=unit or "uV", montage=montage)
-
-
-def _blocks(
-    codec: TensorCodec, rec: Recording, preparation: Preparation
-) -> Iterator[tuple[FloatArray, BoolArray]]:
-    """Prepared signal in whole frames (C, n), and which samples are genuine."""
-    framing = Framing(preparation, codec.hop_length, codec.block_frames)
-    size = codec.block_frames * codec.hop_length
-    check = UnitCheck(rec.unit)
-    for raw in itertools.chain(rec.blocks(), [None]):
-        if raw is None:
-            check.finish()
-            x, good = framing.flush()
-        else:
-            check.push(raw)
-            x, good = framing.push(raw)
-        for start in range(0, x.shape[1], size):
-            yield x[:, start : start + size], good[:, start : start + size]
-
-
-def _tensors(codec: TensorCodec, x: FloatArray, good: BoolArray) -> tuple[Tensor, Tensor]:
-    """A batch of one for the codec: the signal, and which electrodes are genuine in each frame."""
-    usable = usable_electrodes(good, codec.hop_length)
-    signal, genuine = torch.from_numpy(x)[None], torch.from_numpy(usable)[None]
-    return signal.to(codec.device), genuine.to(codec.device)
 
 
 def calibrate(
@@ -170,7 +93,7 @@ def calibrate(
     for rec in recs:
         state = codec.init_state(1, montage)
         preparation = Preparation(rec.sample_rate, codec.sample_rate, rec.num_electrodes, mains)
-        for x, good in _blocks(codec, rec, preparation):
+        for x, good in encoding.blocks(rec, preparation, codec.hop_length, codec.block_frames):
             signal, mask = _tensors(codec, x[order], good[order])
             sums, state = codec.statistics_step(signal, state, mask)
             total += sums[0].cpu().numpy()

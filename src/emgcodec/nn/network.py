@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from emgcodec.calibration import Calibration, CalibrationError
+from emgcodec.calibration import Calibration, CalibrationError, Calibrations
 from emgcodec.config import CodecConfig, SignalHeadConfig
 from emgcodec.montage import Montage, MontageError
 from emgcodec.nn.encoder import build_encoder
@@ -22,7 +22,6 @@ from emgcodec.nn.quantizer import Quantizer
 from emgcodec.signal import HUGE
 
 Montages = Montage | Sequence[Montage]
-Calibrations = Calibration | Sequence[Calibration | None] | None
 
 
 @dataclass

@@ -77,7 +77,10 @@ class Quantizer(nn.Module):
         levels = self.config.levels if num_codebooks is None else num_codebooks
         half_norms = self.codebooks.square().sum(dim=-1) / 2
         codes = []
-        for residual in vectors.float().split(_ROWS_AT_ONCE):
+        rows = vectors.float()
+        # A graph for any size cannot count its loops.
+        parts = [rows] if torch.compiler.is_compiling() else rows.split(_ROWS_AT_ONCE)
+        for residual in parts:
             indices: list[Tensor] = []
             for level in range(levels):
                 if indices:
