@@ -121,6 +121,18 @@ def verify(codec: TensorCodec, directory: Path) -> dict[int, Choice]:
         raise ModelError(f"{path} is of {golden.codec_id}, not of this model: {again}")
     if golden.metadata != made.metadata:
         raise ModelError(f"{path} is of another simulator or recording, {golden.metadata}: {again}")
+    return agree(codec, golden, made)
+
+
+def agree(codec: TensorCodec, golden: Tokens, made: Tokens) -> dict[int, Choice]:
+    """Compares tokens of the golden recording.
+
+    Returns:
+        Near-ties that went the other way, by frame.
+
+    Raises:
+        ModelError: if too many codes differ, or one by more than a near-tie.
+    """
     differs = golden.codes != made.codes
     choices = _judge(codec, golden, made, np.flatnonzero(differs.any(axis=0)).tolist())
     far = sum(not choice.near_tie for choice in choices.values())

@@ -164,8 +164,7 @@ class DecodeStream:
         self._slots.restart(chosen_slots(mask, self.batch_size))
 
 
-@inference
-def _read(codec: TensorCodec, codes: Tensor, state: State) -> tuple[dict[str, Tensor], State]:
+def read_step(codec: TensorCodec, codes: Tensor, state: State) -> tuple[dict[str, Tensor], State]:
     """Some frames of codes to what each head says, and the next state."""
     assert codec.quantizer is not None
     h, following = codec.decode_step(codec.quantizer.decode(codes.mT), state)
@@ -178,6 +177,9 @@ def _read(codec: TensorCodec, codes: Tensor, state: State) -> tuple[dict[str, Te
             out[name], tail = codec.shaper(level, state["positions"], state["frames"], state)
             following |= tail
     return out, following
+
+
+_read = inference(read_step)
 
 
 def _rows(state: State, slots: Sequence[int]) -> State:

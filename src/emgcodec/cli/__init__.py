@@ -13,6 +13,7 @@ from emgcodec.cli import (
     data,
     decode,
     evaluate,
+    export,
     info,
     inspect,
     publish,
@@ -32,6 +33,7 @@ COMMANDS = {
     "data": data,
     "train": train,
     "evaluate": evaluate,
+    "export": export,
     "publish": publish,
 }
 
