@@ -28,7 +28,7 @@ check: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: .venv/.demo
+bench: .venv/.dev
 	$(BIN)/python benchmarks/encode.py --json docs/results/encode.json --page docs/performance.md
 	$(BIN)/python benchmarks/streaming.py --json docs/results/streaming.json --page docs/streaming.md
 

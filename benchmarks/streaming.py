@@ -16,8 +16,10 @@ import json
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ import numpy as np
 import torch
 
 from emgcodec import Codec, Montage
+from emgcodec.export import export
+from emgcodec.runtime import EdgeCodec
 from emgcodec.stream import EncodeStream
 
 STREAMS = 16
@@ -34,9 +38,19 @@ WARM_UP_SECONDS = 12  # of signal: past the check of its unit, and all caches fu
 MONTAGE = Montage.preset("emg2qwerty")
 BEGIN, END = "<!-- benchmark -->", "<!-- /benchmark -->"
 
+
+@cache
+def exported(codec: Codec) -> EdgeCodec:
+    """The codec as graphs; takes a minute or two."""
+    with tempfile.TemporaryDirectory() as folder:
+        export(codec, folder)
+        return EdgeCodec(folder)
+
+
 # What runs a codec, by name: gives a session of so many streams.
 RUNTIMES: dict[str, Callable[[Codec, int], EncodeStream]] = {
     "torch": lambda codec, streams: codec.encode_stream(streams, montage=MONTAGE),
+    "onnxruntime": lambda codec, streams: exported(codec).encode_stream(streams, montage=MONTAGE),
 }
 
 
@@ -179,7 +193,7 @@ def main() -> None:
         "commit": subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip(),
         "threads": 1,
         "machine": platform.processor() or platform.machine(),
-        "versions": {name: version(name) for name in ("emgcodec", "torch", "numpy")},
+        "versions": {name: version(name) for name in ("emgcodec", "torch", "onnxruntime", "numpy")},
         "steps": args.rounds * BURST,
         "electrodes": len(MONTAGE),
         "rows": rows,
