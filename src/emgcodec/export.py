@@ -221,7 +221,8 @@ def _write(
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             module,
-            (*inputs.values(), *state.values()),
+            # One tensor in two places would become one input.
+            (*inputs.values(), *(tensor.clone() for tensor in state.values())),
             dynamo=True,
             dynamic_shapes=(*map(sizes, inputs), tuple(map(sizes, state))),
             input_names=[*inputs, *state],
