@@ -56,6 +56,29 @@ def test_both_ends_of_the_wire_run(
     assert re.search(r"\d+ bit/s with all packets' headers, [1-9]\d* frames lost", out)
 
 
+def test_a_folder_of_recordings_becomes_a_step_of_a_language_model(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pyarrow")
+    monkeypatch.setattr(sys, "argv", ["corpus_to_llm.py"])
+    runpy.run_path(str(ROOT / "examples" / "corpus_to_llm.py"), run_name="__main__")
+    out = capsys.readouterr().out
+    assert "'recordings': 3" in out
+    found = re.search(r"loss: ([\d.]+) before the step, ([\d.]+) after it", out)
+    assert found
+    assert float(found[2]) < float(found[1])
+
+
+def test_a_head_of_ones_own_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["own_gestures.py"])
+    runpy.run_path(str(ROOT / "examples" / "own_gestures.py"), run_name="__main__")
+    found = re.search(r"mean over 2 people: ([\d.]+)", capsys.readouterr().out)
+    assert found
+    assert float(found[1]) > 0.4  # chance is 0.17
+
+
 def test_the_table_of_presets_is_true() -> None:
     from test_codec import PARAMETERS
 
