@@ -4,6 +4,7 @@
 # make bench-corpus      bulk tokenization: speed, scaling, memory
 # make bench             encoding and streaming speed
 # make bench-simulator   simulated beside real recordings; needs EMGCODEC_DATA
+# make docs              the site, into site/
 # make publish ORG=name  put all models on the Hugging Face Hub; needs a token
 # make clean             remove the environment and everything generated
 
@@ -12,7 +13,7 @@ REC ?=
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: demo test test-all check bench bench-corpus bench-simulator publish clean
+.PHONY: demo test test-all check bench bench-corpus bench-simulator docs publish clean
 
 demo: .venv/.demo
 	$(BIN)/python examples/demo.py $(REC)
@@ -38,6 +39,9 @@ bench-corpus: .venv/.dev
 bench-simulator: .venv/.demo
 	$(BIN)/python benchmarks/simulator.py --json docs/results/simulator.json --page docs/simulator.md
 
+docs: .venv/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 publish: .venv/.demo
 	$(BIN)/emgcodec publish --org $(or $(ORG),$(error name the organisation: make publish ORG=name)) \
 		--record src/emgcodec/pretrained.json
@@ -55,5 +59,5 @@ $(BIN)/python:
 	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
 clean:
-	rm -rf .venv build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv build dist site src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

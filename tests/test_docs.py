@@ -1,0 +1,101 @@
+"""The site builds without a warning, its code runs, its pictures are those that the code draws."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("mkdocs")
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_every_model_has_its_card_on_the_site(site: Path) -> None:
+    cards = [*ROOT.glob("src/emgcodec/weights/*/README.md"), *ROOT.glob("weights/*/README.md")]
+    assert cards
+    for card in cards:
+        page = (site / "models" / f"{card.parent.name}.html").read_text("utf-8")
+        licence = re.search(r"Weights licence: (.{20})", card.read_text("utf-8"))
+        assert licence
+        assert licence[1] in page
+
+
+@pytest.mark.parametrize(
+    ("module", "page"),
+    [("", "index"), *((f".{name}", name) for name in ("io", "corpus", "llm", "wire", "simulate"))],
+)
+def test_every_public_name_is_in_the_reference(site: Path, module: str, page: str) -> None:
+    if module == ".llm":
+        pytest.importorskip("transformers")
+    room: Any = importlib.import_module(f"emgcodec{module}")
+    html = (site / "api" / f"{page}.html").read_text("utf-8")
+    names = getattr(room, "__all__", ("Packer", "Unpacker", "WireError"))
+    wanted = {name for name in names if callable(getattr(room, name))}
+    assert wanted
+    assert {name for name in wanted if f'id="emgcodec{module}.{name}"' not in html} == set()
+
+
+def test_the_site_asks_nobody_else(site: Path) -> None:
+    loads = re.compile(r"<(?:script|img|iframe)[^>]+src=.https?:|<link[^>]+href=.https?:")
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 20
+    assert [page.name for page in pages if loads.search(page.read_text("utf-8"))] == []
+
+
+def test_every_example_is_shown_and_run() -> None:
+    page = (DOCS / "examples.md").read_text("utf-8")
+    tested = (ROOT / "tests" / "test_readme.py").read_text("utf-8")
+    names = {path.name for path in (ROOT / "examples").glob("*.py")}
+    assert {name for name in names if f'"examples/{name}"' not in page} == set()
+    assert {name for name in names if f'"{name}"' not in tested} == set()
+
+
+def test_the_quickstart_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "quickstart.md").read_text("utf-8"), re.S)
+    for block in blocks:
+        exec(compile(block, "quickstart.md", "exec"), names)
+    rec, back, tokens = names["rec"], names["back"], names["tokens"]
+    assert back.emg.shape == rec.emg.shape
+    assert names["rows"].shape == (2, tokens.num_frames + 1)
+    assert (tmp_path / "rec.tokens").exists()
+    assert (tmp_path / "wearing.calibration").exists()
+
+
+def test_the_pictures_are_what_the_code_draws(tmp_path: Path) -> None:
+    image = pytest.importorskip("matplotlib.image")
+    runpy.run_path(str(DOCS / "make_pictures.py"))["draw"](tmp_path)
+    pictures = sorted(path.name for path in (DOCS / "pictures").iterdir())
+    assert sorted(path.name for path in tmp_path.iterdir()) == pictures
+    page = (DOCS / "concepts.md").read_text("utf-8")
+    for name in pictures:
+        assert f"(pictures/{name})" in page
+        drawn, kept = image.imread(tmp_path / name), image.imread(DOCS / "pictures" / name)
+        assert drawn.shape == kept.shape, f"{name}: run python docs/make_pictures.py"
+        # A code or two may be another on another processor: a tie.
+        other = np.mean(np.abs(drawn - kept).max(axis=2) > 0.1)
+        assert other < 0.002, f"{name}: run python docs/make_pictures.py"
