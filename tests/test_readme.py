@@ -79,6 +79,27 @@ def test_a_head_of_ones_own_runs(
     assert float(found[1]) > 0.4  # chance is 0.17
 
 
+@pytest.mark.slow
+def test_a_language_model_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["train_llm.py", "--minutes", "0.2", "--workers", "1", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", argv)
+    runpy.run_path(str(ROOT / "examples" / "train_llm.py"), run_name="__main__")
+    assert re.search(r"nearest histograms +simulated \d", capsys.readouterr().out)
+    assert (tmp_path / "model" / "tokenizer.json").is_file()
+
+
+@pytest.mark.slow
+def test_the_codec_runs_on_the_edge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["onnx_edge.py"])
+    runpy.run_path(str(ROOT / "examples" / "onnx_edge.py"), run_name="__main__")
+    assert "of codes are those of torch" in capsys.readouterr().out
+
+
 def test_the_table_of_presets_is_true() -> None:
     from test_codec import PARAMETERS
 
