@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -17,7 +17,7 @@ from emgcodec.montage import MAX_ELECTRODES, Montage, resolve_montage
 
 BLOCK_SECONDS = 60.0
 MAX_BLOCK_VALUES = 1 << 24
-MIN_SAMPLE_RATE = 100.0
+MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 100.0, 1e6
 UNITS: dict[str, float] = {"uV": 1.0, "mV": 1e3, "V": 1e6, "adc": 1.0}
 """Factor to microvolt; ``adc`` counts have none and stay as they are."""
 
@@ -67,7 +67,7 @@ def check_sample_rate(sample_rate: float) -> float:
     """The rate as a float.
 
     Raises:
-        RecordingError: if it is not a finite number of at least 100 Hz.
+        RecordingError: if it is not a number from 100 Hz to 1 MHz.
     """
     if isinstance(sample_rate, bool) or not isinstance(
         sample_rate, int | float | np.integer | np.floating
@@ -75,13 +75,13 @@ def check_sample_rate(sample_rate: float) -> float:
         raise RecordingError(
             f"sample_rate={sample_rate!r} is not a number: give it in Hz, for example 2000"
         )
-    rate = float(sample_rate)
-    if not math.isfinite(rate) or rate < MIN_SAMPLE_RATE:
+    if not MIN_SAMPLE_RATE <= sample_rate <= MAX_SAMPLE_RATE:
         raise RecordingError(
-            f"sample_rate={sample_rate} Hz: EMG needs a finite rate of at least "
-            f"{MIN_SAMPLE_RATE:g} Hz; check whether it was given in kHz or as a period"
+            f"sample_rate={str(sample_rate)[:40]} Hz: EMG needs a finite rate of at least "
+            f"{MIN_SAMPLE_RATE:g} Hz and at most {MAX_SAMPLE_RATE:g}; check whether it was given "
+            "in kHz or as a period"
         )
-    return rate
+    return float(sample_rate)
 
 
 def exact_rate(sample_rate: float) -> Fraction:
@@ -160,7 +160,7 @@ class Recording:
         metadata: Free facts about it: subject, session, device, licence, ...
 
     Raises:
-        RecordingError: if shape, dtype, rate or unit cannot be.
+        RecordingError: if shape, dtype, rate, unit or time cannot be.
         MontageError: if the montage has another number of electrodes.
     """
 
@@ -188,6 +188,8 @@ class Recording:
         self.num_electrodes, self.num_samples = int(shape[0]), int(shape[1])
         self.montage = resolve_montage(montage, self.num_electrodes)
         self.start_time = float(start_time)
+        if not math.isfinite(self.start_time):
+            raise RecordingError(f"start_time={start_time}: give unix seconds, or 0")
         self.events = tuple(events)
         self.metadata: dict[str, Any] = dict(metadata or {})
 
@@ -224,6 +226,11 @@ class Recording:
                 block, coming = coming.result(), ahead.submit(next, blocks)
                 yield block
             yield coming.result()
+
+    def watch(self, wrap: Callable[[SignalSource], SignalSource]) -> None:
+        """Puts something between the recording and the file that its signal stays in, if any."""
+        if not isinstance(self._source, np.ndarray):
+            self._source = wrap(self._source)
 
     def with_montage(self, montage: Montage | str) -> Recording:
         """The same recording with other electrode positions; the signal is shared.

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 
 from emgcodec.cli import (
@@ -63,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; 0, or 2 and one line on stderr where the input is bad."""
     args = build_parser().parse_args(argv)
     try:
-        result: int = COMMANDS[args.command].run(args)
+        with _terminable():
+            result: int = COMMANDS[args.command].run(args)
         return result
     except BrokenPipeError:  # whoever read the output has seen enough; Python would flush again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -74,3 +78,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         complain(args.command, "interrupted; finished files are whole")
         return 130
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM leaves as Ctrl-C does, so that nothing half written stays; one ignored stays so."""
+    main_thread = threading.current_thread() is threading.main_thread()
+    if not main_thread or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

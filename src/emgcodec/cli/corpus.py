@@ -9,7 +9,6 @@ Example:
 from __future__ import annotations
 
 import argparse
-import signal
 from pathlib import Path
 
 from emgcodec.cli import options
@@ -50,7 +49,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Builds; 2 if something was skipped, though the rest is done."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # leaves as Ctrl-C does
     options.make_folder(args.out)
     chosen = {n: v for n, v in vars(args).items() if n not in ("command", "action")}
     report = build(chosen.pop("inputs"), chosen.pop("out"), **chosen)

@@ -125,7 +125,7 @@ def _lsl(args: argparse.Namespace, fixed: Montage | None, frame: float) -> Sourc
 
 
 def _until_interrupted(blocks: Iterator[Block]) -> Iterator[Block]:
-    """The blocks until Ctrl-C, which cuts waiting for one short, but never the work on one."""
+    """The blocks until Ctrl-C or SIGTERM, which cut waiting short, but never the work on one."""
     waiting = stopped = False
 
     def stop(*_: object) -> None:
@@ -134,7 +134,7 @@ def _until_interrupted(blocks: Iterator[Block]) -> Iterator[Block]:
         if waiting:
             raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, stop)
+    before = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
         while not stopped:
             waiting = True
@@ -144,7 +144,8 @@ def _until_interrupted(blocks: Iterator[Block]) -> Iterator[Block]:
     except (KeyboardInterrupt, StopIteration):
         return
     finally:
-        signal.signal(signal.SIGINT, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _lines(codec: Codec) -> Callable[..., None]:

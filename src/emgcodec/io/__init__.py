@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from emgcodec.io import (
@@ -25,8 +26,8 @@ from emgcodec.io import (
 )
 from emgcodec.io.edf_write import write_edf
 from emgcodec.io.emg2qwerty import session_user, write_session
-from emgcodec.io.entry import Entry, Options, naming
-from emgcodec.io.hdf5 import open_hdf5
+from emgcodec.io.entry import Entry, Options, Stamped, file_stamp, naming, unchanged
+from emgcodec.io.hdf5 import check_heaps, open_hdf5
 from emgcodec.io.sniff import is_recording, sniff
 from emgcodec.montage import Montage
 from emgcodec.recording import Recording, RecordingError
@@ -68,6 +69,7 @@ def read(
     path = Path(path)
     if path.is_dir():
         raise RecordingError(f"{path}: is a folder: use read_all to go through its files")
+    stamp = file_stamp(path)
     entries = _entries(path, Options(sample_rate, unit, montage, dataset))
     chosen = [entry for entry in entries if recording in (None, entry.name)]
     if len(chosen) != 1:
@@ -78,7 +80,7 @@ def read(
             f"{path}: {problem}: pick one with recording=, or take all with read_all: "
             f"{listed}{more}"
         )
-    return _load(path, chosen[0])
+    return _load(path, chosen[0], stamp)
 
 
 def read_all(
@@ -116,10 +118,11 @@ def read_all(
     with naming(path):
         files = _files(path) if path.is_dir() else [path]
     for file in files:
+        stamp = file_stamp(file)
         for entry in _entries(file, options):
             if recording in (None, entry.name):
                 found = True
-                yield _load(file, entry)
+                yield _load(file, entry, stamp)
     if not found:
         wanted = "recordings" if recording is None else f"recording {recording!r}"
         raise RecordingError(f"{path}: holds no {wanted}: check the path")
@@ -134,13 +137,14 @@ def write(recording: Recording, path: str | os.PathLike[str]) -> None:
         path: ``.h5``, ``.hdf5``, ``.edf`` or ``.bdf``; a file that is there is replaced.
 
     Raises:
-        RecordingError: for another suffix, or if the format cannot hold the recording.
+        RecordingError: for another suffix, if the format cannot hold the recording, or the disk
+            cannot hold the file.
     """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in _WRITERS:
         raise RecordingError(f"{path}: suffix {suffix!r}: choose from {', '.join(_WRITERS)}")
-    with naming(path):
+    with naming(path, "written"):
         _WRITERS[suffix](recording, path)
 
 
@@ -157,15 +161,17 @@ def _entries(path: Path, options: Options) -> list[Entry]:
         return _READERS[sniff(path)](path, options)
 
 
-def _load(path: Path, entry: Entry) -> Recording:
-    with naming(path):
+def _load(path: Path, entry: Entry, stamp: tuple[int, ...]) -> Recording:
+    with naming(path), unchanged(path, stamp):
         recording = entry.load()
+    recording.watch(partial(Stamped, path=path, stamp=stamp))
     names = {"recording": entry.name, "source": path.stem}
     recording.metadata = names | recording.metadata
     return recording
 
 
 def _hdf5_entries(path: Path, options: Options) -> list[Entry]:
+    check_heaps(path)
     with open_hdf5(path) as file:
         names = list(file)
     if "recordings" in names:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from emgcodec.io.entry import Entry, Options, naming
+from emgcodec.io.entry import Entry, Options, check_held, naming
 from emgcodec.montage import Montage, MontageError
 from emgcodec.recording import Recording, RecordingError, check_emg
 
@@ -65,6 +65,7 @@ def _load_npy(path: Path, options: Options) -> Recording:
 
 def _load_npz(path: Path, options: Options) -> Recording:
     with _plain_numbers(), np.load(path, allow_pickle=False) as archive:
+        check_held(sum(info.file_size for info in archive.zip.infolist()) // 8)
         names = [name for name in archive.files if name not in _FACTS]
         if "emg" not in names and len(names) != 1:
             raise RecordingError(f"holds the arrays {names}: name the signal 'emg' when saving it")
@@ -91,7 +92,9 @@ def _fact(facts: dict[str, npt.NDArray[Any]], name: str, kind: type[Scalar]) -> 
 def _montage(text: str | None) -> Montage | None:
     try:
         return None if text is None else Montage.from_dict(json.loads(text))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, MontageError):
+            raise
         raise MontageError(f"states montage={text!r:.40}: expected the JSON of one") from error
 
 

@@ -6,7 +6,6 @@ channels), ``labels`` (samples) and ``segment_starts``, where files of the sourc
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -17,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emgcodec.io.entry import Entry, Options, label_runs, naming
-from emgcodec.io.hdf5 import attribute, find_dataset, find_group, open_hdf5
+from emgcodec.io.hdf5 import attribute, find_dataset, find_group, open_hdf5, stored_json
 from emgcodec.recording import Event, Recording, RecordingError
 
 _MONTAGES = {"3dc": "3dc", "contraction_intensity": "cuff8", "flexemg": "flexemg"}
@@ -126,13 +125,9 @@ def _load(path: Path, name: str, start: int, stop: int, options: Options) -> Rec
 
 
 def _label_names(file: Any) -> list[str]:
-    text = attribute(file, "label_names", str)
-    try:
-        names = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise RecordingError(f"label_names={text!r} is not JSON") from error
+    names = stored_json(file, "label_names")
     if not isinstance(names, list):
-        raise RecordingError(f"label_names={text!r} is not a JSON list of names")
+        raise RecordingError(f"label_names={names!r} is not a JSON list of names")
     return [str(name) for name in names]
 
 

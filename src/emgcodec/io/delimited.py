@@ -37,7 +37,9 @@ _COLUMNS = re.compile(r'"columns?": *\[([^\]]*)\]')  # in a preamble of JSON
 _EMG = re.compile(r"emg|exg", re.I)
 _MYO = re.compile(r"emg[ _]?\d", re.I)
 _RATE = re.compile(
-    r"(?:sampl\w*[ _]*(?:rate|freq\w*)|\bfrequency)[^\d\n]{0,20}(\d+(?:\.\d+)?) *(khz)?", re.I
+    r"(?:sampl\w{0,20}[ _]{0,9}(?:rate|freq\w{0,20})|\bfrequency)"
+    r"[^\d\n]{0,20}(\d+(?:\.\d+)?) *(khz)?",
+    re.I,
 )
 _UNIT = re.compile(r"[\[(_ ]([^\[(_ ]*V)[\])]?$", re.I)
 _SECONDS = {"ms": 1e-3, "us": 1e-6, "µs": 1e-6}
@@ -104,7 +106,7 @@ def _load(path: Path, options: Options) -> Recording:
         options.rate(rate),
         montage=options.montage or ("myo" if myo else infer_montage(names)),
         unit=unit or table.stated.get("unit", "adc" if myo else "uV"),
-        start_time=0.0 if times is None else float(times[0]),
+        start_time=0.0 if times is None else float(np.nan_to_num(times[0])),
         metadata={"left_out": ", ".join(left)} if left else {},
     )
 

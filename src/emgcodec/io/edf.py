@@ -10,7 +10,7 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC
 from fnmatch import fnmatchcase
@@ -32,6 +32,7 @@ OURS = "emgcodec"
 """Equipment that `write_edf` states, and behind it what EDF has no place for."""
 MISSING = "missing"
 
+_BYTES_AT_ONCE = 1 << 24
 _MOST_RECORDS = 1 << 21  # with annotations, which are looked for one by one
 _TAL = re.compile(rb"([+-]\d+(?:\.\d*)?)(?:\x15(\d+(?:\.\d*)?))?\x14((?:[^\x00\x14]*\x14)+)\x00")
 _PLACE = re.compile(r"(\S+) band=(\d+) angle=(\d+\.\d+) row=(-?\d+\.\d+)")
@@ -90,7 +91,7 @@ class EdfSignal:
         per = self.channels[0].samples
         first, last = start // per, -(-stop // per)
         with naming(self.path):
-            raw = self.raw(last + self.first)[self.first + first :]
+            raw = self.raw(self.first + first, self.first + last)
             emg = np.empty((len(self.channels), (last - first) * per))
             for row, channel in zip(emg, self.channels, strict=True):
                 digital = _digital(raw[:, channel.offset :][:, : per * self.width], self.width)
@@ -99,11 +100,13 @@ class EdfSignal:
                     row[digital == channel.missing] = np.nan
         return emg[:, start - first * per : stop - first * per]
 
-    def raw(self, records: int) -> npt.NDArray[np.uint8]:
-        """The first data records as bytes in the file, (records, bytes)."""
-        if records == 0:
-            return np.empty((0, self.record), np.uint8)
-        return np.memmap(self.path, np.uint8, "r", offset=self.header, shape=(records, self.record))
+    def raw(self, first: int, last: int) -> npt.NDArray[np.uint8]:
+        """Data records as bytes, (records, bytes); no map, for the file may shrink meanwhile."""
+        place, size = self.header + first * self.record, (last - first) * self.record
+        found = np.fromfile(self.path, np.uint8, size, offset=place)
+        if len(found) < size:
+            raise RecordingError("ends before its last data record: it was cut off meanwhile")
+        return found.reshape(last - first, self.record)
 
 
 def _digital(raw: npt.NDArray[np.uint8], width: int) -> npt.NDArray[np.signedinteger[Any]]:
@@ -128,12 +131,17 @@ class _File:
     joined: bool  # EDF+D: there may be gaps between data records
     facts: dict[str, float]  # that `write_edf` stated
 
+    def _records(self) -> Iterator[bytes]:
+        step = max(1, _BYTES_AT_ONCE // self.signal.record)
+        for first in range(0, self.records, step):
+            raw = self.signal.raw(first, min(first + step, self.records))
+            yield from (record.tobytes() for record in raw)
+
     def annotations(self) -> tuple[list[float], list[tuple[float, float, str]]]:
         """Onset of each data record; onset, end and text of each annotation. In seconds."""
         onsets = [k * self.seconds for k in range(self.records)]
         found = []
-        raw = self.signal.raw(self.records) if self.notes else ()
-        for k, record in enumerate(raw):
+        for k, record in enumerate(self._records() if self.notes else ()):
             for n, part in enumerate(self.notes):
                 for number, (start, length, texts) in enumerate(_TAL.findall(record[part])):
                     if n == number == 0:

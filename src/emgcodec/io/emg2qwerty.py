@@ -17,9 +17,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from emgcodec.files import written_beside
 from emgcodec.io.entry import Entry, Options, naming
-from emgcodec.io.hdf5 import attribute, find_group, import_h5py, open_hdf5
+from emgcodec.io.hdf5 import attribute, find_group, open_hdf5, stored_json, written_hdf5
 from emgcodec.io.timeseries import (
     NOMINAL_RATE,
     RowsSignal,
@@ -143,11 +142,7 @@ def _listed(group: Any, name: str) -> list[dict[str, Any]]:
 
 def _parsed(group: Any, name: str, default: Json) -> Json:
     """An attribute that holds JSON of the same kind as its default."""
-    text = attribute(group, name, str, json.dumps(default))
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise RecordingError(f"attribute {name!r} is not JSON ({error}): it is damaged") from error
+    value = stored_json(group, name, json.dumps(default))
     if not isinstance(value, type(default)):
         raise RecordingError(
             f"attribute {name!r} is not a JSON {type(default).__name__} of objects"
@@ -169,7 +164,6 @@ def write_session(recording: Recording, path: str | os.PathLike[str]) -> None:
     Raises:
         RecordingError: if the format cannot hold the recording, or h5py is missing.
     """
-    h5py = import_h5py()
     _check_session(recording)
     facts = recording.metadata
     row = np.dtype([*((band, "<f4", (16,)) for band in _BANDS), ("time", "<f8")])
@@ -181,8 +175,7 @@ def write_session(recording: Recording, path: str | os.PathLike[str]) -> None:
         for e, span in spans
         if e.kind == "prompt"
     ]
-    # Only files of the newer form can hold the keys of a long session in an attribute.
-    with written_beside(path) as beside, h5py.File(beside, "w", libver="v110") as file:
+    with written_hdf5(Path(path)) as file:
         group = file.create_group("emg2qwerty")
         group.attrs["session_name"] = str(facts.get("session", ""))
         group.attrs["user"] = str(facts.get("subject", ""))

@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from emgcodec.montage import Montage, MontageError
-from emgcodec.recording import UNITS, Recording, RecordingError, check_sample_rate
+from emgcodec.recording import UNITS, Recording, RecordingError, SignalSource, check_sample_rate
 
 MAX_GAP = 0.010
 """Seconds by which time stamps may stray; a longer leap means that samples are missing."""
 
-MAX_HELD = 1 << 27
-"""Numbers that a file may hold which cannot be read piece by piece: 1 GiB of doubles."""
+MAX_HELD = 1 << 26
+"""Numbers that a file may hold which cannot be read piece by piece: half a GiB of doubles."""
 
 _SPELLINGS = {
     "uV": ("uv", "\u00b5v", "\u03bcv", "microvolt", "microvolts"),
@@ -79,6 +79,31 @@ class Options:
 
 
 @dataclass(frozen=True)
+class Stamped:
+    """A `SignalSource` whose file must stay as it was when it was opened.
+
+    Attributes:
+        source: The signal.
+        path: Its file.
+        stamp: What `file_stamp` said then.
+    """
+
+    source: SignalSource
+    path: Path
+    stamp: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(C, N)."""
+        return self.source.shape
+
+    def read(self, start: int, stop: int) -> npt.NDArray[Any]:
+        """Samples start to stop, (C, stop - start)."""
+        with unchanged(self.path, self.stamp):
+            return self.source.read(start, stop)
+
+
+@dataclass(frozen=True)
 class Entry:
     """One contiguous recording in a file, not opened yet."""
 
@@ -87,14 +112,37 @@ class Entry:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def naming(path: Path, verb: str = "read") -> Iterator[None]:
     """Puts the file's name in front of whatever is wrong with it."""
     try:
         yield
     except (RecordingError, MontageError) as error:
         raise type(error)(f"{path}: {error}") from error
     except OSError as error:
-        raise RecordingError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise RecordingError(f"{path}: cannot be {verb}: {error.strerror or error}") from error
+
+
+def file_stamp(path: Path) -> tuple[int, ...]:
+    """What is another when a file is changed or replaced."""
+    with naming(path):
+        stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+@contextmanager
+def unchanged(path: Path, stamp: tuple[int, ...]) -> Iterator[None]:
+    """What is read within is of the file that was opened, or an error.
+
+    Raises:
+        RecordingError: if the file is another now.
+    """
+    try:
+        yield
+    finally:
+        if file_stamp(path) != stamp:
+            raise RecordingError(
+                f"{path}: was changed while it was read: read it again when it is finished"
+            )
 
 
 def known_unit(text: str) -> str | None:

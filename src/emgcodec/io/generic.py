@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emgcodec.files import written_beside
 from emgcodec.io.entry import Entry, Options, naming
-from emgcodec.io.hdf5 import attribute, find_dataset, import_h5py, open_hdf5
+from emgcodec.io.hdf5 import find_dataset, import_h5py, open_hdf5, stored_json, written_hdf5
 from emgcodec.io.mapping import Shape, find_signal, mapped_recording, samples_first
 from emgcodec.montage import Montage
 from emgcodec.recording import Event, Recording, RecordingError
@@ -83,7 +82,7 @@ def _load(path: Path, options: Options) -> Recording:
 
 def _ours(path: Path, file: Any, options: Options) -> Recording:
     try:
-        facts = json.loads(attribute(file, OURS, str))
+        facts = stored_json(file, OURS)
         shape = find_dataset(file, "emg", kinds="f", ndim=2).shape
         return Recording(
             DatasetSignal(path, "emg", shape, False),
@@ -97,7 +96,7 @@ def _ours(path: Path, file: Any, options: Options) -> Recording:
             ],
             metadata=facts["metadata"],
         )
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise RecordingError(
             f"has an attribute {OURS!r} that does not describe a recording ({error!r}): it is "
             "damaged"
@@ -110,7 +109,6 @@ def write_recording(recording: Recording, path: Path) -> None:
     Raises:
         RecordingError: if h5py is missing.
     """
-    h5py = import_h5py()
     facts = {
         "sample_rate": recording.sample_rate,
         "unit": recording.unit,
@@ -120,8 +118,7 @@ def write_recording(recording: Recording, path: Path) -> None:
         "metadata": {k: v for k, v in recording.metadata.items() if k not in _OF_A_FILE},
     }
     shape = recording.num_electrodes, recording.num_samples
-    # Only files of the newer form can hold the events of a long recording in an attribute.
-    with written_beside(path) as beside, h5py.File(beside, "w", libver="v110") as file:
+    with written_hdf5(path) as file:
         file.attrs[OURS] = json.dumps(facts, default=str)
         packed = {"compression": "gzip", "shuffle": True} if recording.num_samples else {}
         dataset = file.create_dataset("emg", shape, "f4", **packed)

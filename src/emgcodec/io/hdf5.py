@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import json
 import math
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
+from emgcodec.files import written_beside
 from emgcodec.montage import MontageError
 from emgcodec.recording import RecordingError
 
@@ -16,6 +20,7 @@ Scalar = TypeVar("Scalar", str, int, float, bool)
 _MOST_PACKED = 1200  # times; deflate packs by 1032 at best
 _SLACK = 1 << 24  # bytes
 _LARGEST_CHUNK = 1 << 28  # bytes; one is unpacked as a whole
+_HEAP, _BLOCK = b"GCOL\1\0\0\0", 1 << 24
 
 
 def import_h5py() -> Any:
@@ -49,6 +54,76 @@ def open_hdf5(path: Path) -> Iterator[Any]:
         raise RecordingError(
             f"cannot be read as HDF5, it is truncated or damaged ({error}): fetch the file again"
         ) from error
+
+
+class _Patient(io.FileIO):
+    """A file that keeps to itself what fails: HDF5's library crashes on a full disk."""
+
+    error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        left = memoryview(data).cast("B")
+        size = len(left)
+        try:
+            while left:
+                left = left[super().write(left) or 0 :]
+        except OSError as error:
+            self.error = error
+        return size
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = error
+            return size or 0
+
+
+@contextmanager
+def written_hdf5(path: Path) -> Iterator[Any]:
+    """The root group of a new file, which is whole in the end or not there.
+
+    Raises:
+        RecordingError: if h5py is missing.
+        OSError: if the disk does not take it.
+    """
+    h5py = import_h5py()
+    with written_beside(path) as beside, _Patient(beside, "w+") as raw:
+        # Only files of the newer form can hold the events of a long recording in an attribute.
+        with h5py.File(raw, "w", libver="v110") as file:
+            yield file
+        if raw.error is not None:
+            raise raw.error
+
+
+def check_heaps(path: Path) -> None:
+    """Looks through the heaps that hold texts: HDF5's library runs in circles in damaged ones.
+
+    Raises:
+        RecordingError: if an object in one leads nowhere.
+    """
+    with path.open("rb") as file:
+        start, block = 0, file.read(_BLOCK)
+        while len(block) > len(_HEAP):
+            at = -1
+            while (at := block.find(_HEAP, at + 1)) >= 0:
+                _check_heap(file, start + at)
+            start += len(block) - len(_HEAP)
+            file.seek(start)
+            block = file.read(_BLOCK)
+
+
+def _check_heap(file: BinaryIO, at: int) -> None:
+    file.seek(at + len(_HEAP))
+    (size,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
+    left = size - 16
+    while left >= 16 and len(head := file.read(16)) == 16:
+        index, length = struct.unpack("<H6xQ", head)
+        length = length + -length % 8 + 16 if index else length
+        if not 16 <= length <= left:
+            raise RecordingError("is damaged where it keeps its texts: fetch the file again")
+        left -= length
+        file.seek(length - 16, 1)
 
 
 def find_group(root: Any, path: str) -> Any:
@@ -131,4 +206,19 @@ def attribute(node: Any, name: str, kind: type[Scalar], default: Scalar | None =
     except (TypeError, ValueError) as error:
         raise RecordingError(
             f"{node.name!r} has {name}={value!r}: expected {kind.__name__}"
+        ) from error
+
+
+def stored_json(node: Any, name: str, default: str | None = None) -> Any:
+    """What an attribute that holds JSON says.
+
+    Raises:
+        RecordingError: if it holds something else, or is absent and there is no `default`.
+    """
+    text = attribute(node, name, str, default)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RecordingError(
+            f"{node.name!r} has {name}={text[:40]!r}, which is not JSON ({error}): it is damaged"
         ) from error

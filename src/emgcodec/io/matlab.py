@@ -57,9 +57,9 @@ class _Array:
         """The array in its own shape."""
         with self.path.open("rb") as file:
             file.seek(self.start)
-            raw = file.read(self.stop - self.start)
+            raw = memoryview(file.read(self.stop - self.start))
         if self.packed:
-            raw = zlib.decompressobj().decompress(raw, _FRONT + 8 * math.prod(self.shape))[8:]
+            raw = _unpacked(raw, _FRONT + 8 * math.prod(self.shape))[8:]
         *_, (kind, data) = _elements(raw, self.order, 4)
         values = np.frombuffer(data, self.order + _TYPES[kind])
         return values.reshape(self.shape, order="F")
@@ -111,11 +111,23 @@ def _arrays(path: Path) -> Iterator[tuple[str, _Array]]:
             if sort & 0xFF in _CLASSES and not sort & _COMPLEX:
                 sides = tuple(np.frombuffer(shape, order + "i4").tolist())
                 place = _Array(path, order, start, start + length, packed, sides)
-                yield name.decode("latin-1"), place
+                yield bytes(name).decode("latin-1"), place
             file.seek(start + length)
 
 
-def _elements(raw: bytes, order: str, count: int) -> Iterator[tuple[int, bytes]]:
+def _unpacked(raw: memoryview, most: int) -> memoryview:
+    """What is packed, a little at a time: at once it would be in memory twice."""
+    unpacker, found = zlib.decompressobj(), bytearray()
+    for start in range(0, len(raw), _FRONT):
+        if len(found) >= most:
+            break
+        found += unpacker.decompress(raw[start : start + _FRONT])
+    return memoryview(found)
+
+
+def _elements(
+    raw: bytes | memoryview, order: str, count: int
+) -> Iterator[tuple[int, bytes | memoryview]]:
     """Type and data of the first elements in a row."""
     at = 0
     for _ in range(count):

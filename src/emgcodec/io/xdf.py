@@ -55,14 +55,14 @@ def entries(path: Path, options: Options) -> list[Entry]:
                 jitter_break_threshold_seconds=_GAP_SECONDS,
                 jitter_break_threshold_samples=_GAP_SAMPLES,
             )
+        loaded = {stream["info"]["stream_id"]: stream for stream in streams}
+        events = sorted(
+            (float(time), "; ".join(words))
+            for k in markers
+            for time, words in zip(loaded[k]["time_stamps"], loaded[k]["time_series"], strict=True)
+        )
     except Exception as error:
         raise _damaged(error) from error
-    loaded = {stream["info"]["stream_id"]: stream for stream in streams}
-    events = sorted(
-        (float(time), "; ".join(words))
-        for k in markers
-        for time, words in zip(loaded[k]["time_stamps"], loaded[k]["time_series"], strict=True)
-    )
     found = []
     for k in signals:
         if len(loaded[k]["time_series"]) != sum(counts.get(k, [])):

@@ -71,7 +71,13 @@ class Checkpoint:
             if facts.pop("format_version") != _FORMAT_VERSION:
                 raise ConfigError(f"{path} is of another version of emgcodec")
             return cls(Recipe.from_dict(facts.pop("recipe")), **facts, tensors=tensors)
-        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        except (
+            SafetensorError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            json.JSONDecodeError,
+        ) as error:
             raise ConfigError(f"{path} is no checkpoint of a training: {error!r}") from error
 
     def part(self, name: str) -> dict[str, Tensor]:

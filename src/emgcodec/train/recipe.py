@@ -384,7 +384,7 @@ def _tables(name: str | Path, *above: str) -> Iterator[dict[str, Any]]:
     require(str(name) not in above, f"recipe {name} extends itself: {above}")
     try:
         table = tomllib.loads(_text(name))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"recipe {name} is no TOML: {error}") from error
     if base := table.pop("extends", None):
         yield from _tables(base, *above, str(name))
