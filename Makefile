@@ -5,6 +5,7 @@
 # make bench             encoding and streaming speed
 # make bench-simulator   simulated beside real recordings; needs EMGCODEC_DATA
 # make docs              the site, into site/
+# make fuzz              hostile files and faults: all outcomes, counted
 # make publish ORG=name  put all models on the Hugging Face Hub; needs a token
 # make clean             remove the environment and everything generated
 
@@ -13,7 +14,7 @@ REC ?=
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: demo test test-all check bench bench-corpus bench-simulator docs publish clean
+.PHONY: demo test test-all check fuzz bench bench-corpus bench-simulator docs publish clean
 
 demo: .venv/.demo
 	$(BIN)/python examples/demo.py $(REC)
@@ -23,6 +24,9 @@ test: check
 
 test-all: check
 	EMGCODEC_FULL=1 $(BIN)/pytest
+
+fuzz: .venv/.dev
+	$(BIN)/python tests/fuzz.py --json docs/results/robustness.json --page docs/robustness.md
 
 check: .venv/.dev
 	$(BIN)/ruff format --check .

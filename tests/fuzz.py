@@ -22,9 +22,13 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pytest
 from fuzz_bombs import BOMBS, Bomb
 from fuzz_files import make, specimens
 from tqdm import tqdm
+
+from emgcodec.evaluate.provenance import made_by
+from emgcodec.files import write_json
 
 GOOD = ("read", "refused")
 LIMITS = {"seconds": 10, "bytes": 1 << 30}
@@ -37,6 +41,8 @@ SHARES = {
     "packets": 15,
 }
 """Hostile files of each kind, in percent."""
+
+BEGIN, END = "<!-- counts -->", "<!-- end of counts -->"
 
 _WAIT = 60  # seconds until a process that says nothing is taken for hung
 
@@ -67,7 +73,7 @@ class Opener:
         self._argv = [sys.executable, str(Path(__file__).with_name("fuzz_worker.py")), str(good)]
         self._warm = ";".join(f"{kind} {path}" for kind, path in warm)
         self._home = home
-        self._errors = (home.parent / "errors").open("w+b")  # noqa: SIM115: as long as we live
+        self._errors = (home.parent / "errors").open("w+b")
         self._begin()
 
     def _begin(self) -> None:
@@ -201,16 +207,56 @@ def _state(folder: Path) -> dict[str, tuple[int, int]]:
     return {str(p): ((s := p.stat()).st_size, s.st_mtime_ns) for p in files}
 
 
-def main() -> None:
+class Faults:
+    """Counts what the tests of `test_faults.py` come to, as a plugin of pytest."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" or report.outcome != "passed":
+            self.counts[report.outcome] += 1
+
+
+def table(result: dict[str, Any]) -> str:
+    """The counts as a table."""
+    lines = ["| kind | files | read | refused | anything else |", "|---|---|---|---|---|"]
+    for kind, found in result["fuzz"]["outcomes"].items():
+        total, good = sum(found.values()), [found.get(each, 0) for each in GOOD]
+        lines.append(f"| {kind} | {total} | {good[0]} | {good[1]} | {total - sum(good)} |")
+    slowest, largest = result["fuzz"]["slowest"], result["fuzz"]["largest"]
+    faults = ", ".join(f"{n} {outcome}" for outcome, n in sorted(result["faults"].items()))
+    lines += [
+        "",
+        f"The slowest took {slowest['seconds']:.1f} s of processor time ({slowest['case']}), the "
+        f"largest {largest['megabytes']:.0f} MB ({largest['case']}). Tests of faults: {faults}.",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Runs both suites; 1 if anything was not handled well."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=10_000, help="hostile files (10000)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for files that were not handled well")
     parser.add_argument("--json", type=Path, help="write the counts here")
+    parser.add_argument("--page", type=Path, help="and a table of them into this page")
     args = parser.parse_args()
-    found = fuzz(args.count, args.seed, args.keep)
-    print(json.dumps(found, indent=1))
+    result = made_by("python tests/fuzz.py " + " ".join(sys.argv[1:]))
+    result |= {"seed": args.seed, "limits": LIMITS, "fuzz": fuzz(args.count, args.seed, args.keep)}
+    faults = Faults()
+    pytest.main(["-q", str(Path(__file__).with_name("test_faults.py"))], plugins=[faults])
+    result["faults"] = dict(faults.counts)
+    print(json.dumps(result["fuzz"]["failures"], indent=1), table(result), sep="\n")
+    if args.json:
+        write_json(args.json, result)
+    if args.page:
+        before, rest = args.page.read_text("utf-8").split(BEGIN)
+        after = rest.split(END)[1]
+        args.page.write_text(f"{before}{BEGIN}\n{table(result)}\n{END}{after}", "utf-8")
+    return 1 if result["fuzz"]["failures"] or faults.counts["failed"] else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -45,7 +45,11 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
 
     def save(self, path: Path) -> None:
-        """Writes the file; the one before stays until this one is whole."""
+        """Writes the file; the one before stays until this one is whole.
+
+        Raises:
+            OSError: if the disk does not take it.
+        """
         facts = {
             "format_version": _FORMAT_VERSION,
             "recipe": self.recipe.to_dict(),
@@ -55,7 +59,10 @@ class Checkpoint:
         }
         tensors = {name: t.detach().cpu().contiguous() for name, t in self.tensors.items()}
         with written_beside(path) as beside:
-            save_file(tensors, beside, {_KEY: json.dumps(facts)})
+            try:
+                save_file(tensors, beside, {_KEY: json.dumps(facts)})
+            except SafetensorError as error:
+                raise OSError(f"{path} cannot be written: {error}") from error
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
