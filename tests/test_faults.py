@@ -106,7 +106,7 @@ def _checkpoint(path: Path, size: int) -> None:
 
     write_recipe(path.parent.parent)
     recipe = Recipe.load(path.parent.parent / "recipe.toml", [])
-    Checkpoint(recipe, "data", 3, 1.0, {"a": torch.rand(size * 60_000)}).save(path)
+    Checkpoint(recipe, "data", 3, 1.0, {"a": torch.rand(size**3 * 15_000)}).save(path)
 
 
 def _typing(path: Path, size: int) -> None:

@@ -134,7 +134,7 @@ def test_writing_is_whole_or_not_at_all(tmp_path: Path) -> None:
         write(Recording(noise(2, 50, 1e12), 1000), tmp_path / "x.edf")
     with pytest.raises(RecordingError, match="has values from"):
         write(Recording(noise(2, 50, 1e-9), 1000, unit="adc"), tmp_path / "x.edf")
-    with pytest.raises(RecordingError, match="cannot be read"):
+    with pytest.raises(RecordingError, match="cannot be written"):
         write(Recording(noise(), 1000), tmp_path / "none" / "x.edf")
     assert list(tmp_path.iterdir()) == []
 
