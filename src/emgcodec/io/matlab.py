@@ -117,12 +117,12 @@ def _arrays(path: Path) -> Iterator[tuple[str, _Array]]:
 
 def _unpacked(raw: memoryview, most: int) -> memoryview:
     """What is packed, a little at a time: at once it would be in memory twice."""
-    unpacker, found = zlib.decompressobj(), bytearray()
+    unpacker, found, end = zlib.decompressobj(), bytearray(most), 0
     for start in range(0, len(raw), _FRONT):
-        if len(found) >= most:
-            break
-        found += unpacker.decompress(raw[start : start + _FRONT])
-    return memoryview(found)
+        part = unpacker.decompress(raw[start : start + _FRONT])[: most - end]
+        found[end : end + len(part)] = part
+        end += len(part)
+    return memoryview(found)[:end]
 
 
 def _elements(
