@@ -74,12 +74,14 @@ def open_recordings(path: Path, codec: Codec) -> None:
     if path.name.startswith("probe-"):
         _probe(path)
     try:
+        found = []
         try:
             found = list(read_all(path))
         except RecordingError as error:
             if "sample_rate=" not in str(error):
                 raise
-            found = list(read_all(path, sample_rate=1000))
+        # Not within the clause above, where the first error still holds what was read.
+        found = found or list(read_all(path, sample_rate=1000))
     except (RecordingError, MontageError) as error:
         demand(path.name in str(error), f"the error does not name the file: {error}")
         raise
