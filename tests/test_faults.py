@@ -388,7 +388,15 @@ def _long_corpus(folder: Path) -> tuple[list[object], str, int]:
     return ["corpus", "build", folder / "in", "-o", folder / "out", *more], ".json", 1
 
 
-@pytest.mark.parametrize("prepare", [_long_tokenize, _long_decode, _long_simulate, _long_corpus])
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        _long_tokenize,
+        _long_corpus,
+        pytest.param(_long_decode, marks=pytest.mark.slow),
+        pytest.param(_long_simulate, marks=pytest.mark.slow),
+    ],
+)
 def test_sigterm_leaves_whole_files_and_a_rerun_completes(
     prepare: Callable[[Path], tuple[list[object], str, int]], codec: Codec, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ from emgcodec import Codec, list_pretrained
 from emgcodec.card import model_card
 from emgcodec.cli import main
 from emgcodec.evaluate.rows import PROTOCOL, ROWS
+from emgcodec.evaluate.study_tables import write_studies
 from emgcodec.evaluate.tables import CLOSE, OPEN, readme_table, results_page
 from emgcodec.evidence import Summary, cell, gain, load_results, paired_loss, pooled
 from emgcodec.folder import CARD_FILE
@@ -129,21 +130,27 @@ def test_readme_gets_its_table_between_the_marks(
     page, readme = tmp_path / "results.md", tmp_path / "README.md"
     readme.write_text(f"before\n{OPEN}\nold\n{CLOSE}\nafter\n")
     argv = ["evaluate", "table", "--results", str(results), "--page", str(page)]
-    argv += ["--readme", str(readme)]
+    argv += ["--readme", str(readme), "--studies-page", str(tmp_path / "studies.md")]
     for _ in range(2):  # again changes nothing
         assert main(argv) == 0
         expected = readme_table(load_results(results))
         assert readme.read_text() == f"before\n{OPEN}\n{expected}\n{CLOSE}\nafter\n"
-    assert "| 3dc (10) | 9 | 26 / 51 | not run | 26 / 52 (1 of 5 folds) | not run | 22 / 45 |" in expected
+    assert (
+        "| 3dc (10) | 9 | 26 / 51 | not run | 26 / 52 (1 of 5 folds) | not run | 22 / 45 |"
+        in expected
+    )
     readme.write_text("no marks")
     assert main(argv) == 2
     assert OPEN in capsys.readouterr().err
     assert readme.read_text() == "no marks"
 
 
-def test_what_is_committed_is_what_the_results_say() -> None:
+def test_what_is_committed_is_what_the_results_say(tmp_path: Path) -> None:
     rows = load_results(ROOT / "docs" / "results" / "evidence")
     assert (ROOT / "docs" / "results.md").read_text("utf-8") == results_page(rows)
+    write_studies(ROOT / "docs" / "results" / "studies", tmp_path / "studies.md")
+    written = (tmp_path / "studies.md").read_text("utf-8")
+    assert (ROOT / "docs" / "studies.md").read_text("utf-8") == written
     readme = (ROOT / "README.md").read_text("utf-8")
     assert f"{OPEN}\n{readme_table(rows)}\n{CLOSE}" in readme
     for name in list_pretrained():
