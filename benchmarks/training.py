@@ -144,9 +144,9 @@ def page(result: dict[str, Any]) -> str:
         f"Made by `{result['command']}` at commit `{result['commit']}` ({versions}; "
         f"{result['machine']}). A step of `emg-codec` is forward, CTC, backward and AdamW on "
         f"{BATCH} windows of {SECONDS} s from the raw signal. Contenders take turns; ratios are "
-        "medians over rounds of one run. Ours is vector-quantize-pytorch with every argument "
-        "pinned; vqp is the same library with its defaults; the loop updates its moving averages "
-        "code by code.",
+        "medians over rounds of one run. Ours takes k-means, averages and revival from "
+        "vector-quantize-pytorch, behind our lookup; vqp is that library with its defaults; the loop "
+        "updates its moving averages code by code.",
         "",
         "| threads | step of ours, s | no quantizer | vqp | loop over codes |",
         "|---|---|---|---|---|",
