@@ -145,8 +145,8 @@ def page(result: dict[str, Any]) -> str:
         f"{result['machine']}). A step of `emg-codec` is forward, CTC, backward and AdamW on "
         f"{BATCH} windows of {SECONDS} s from the raw signal. Contenders take turns; ratios are "
         "medians over rounds of one run. Ours takes k-means, averages and revival from "
-        "vector-quantize-pytorch, behind our lookup; vqp is that library with its defaults; the loop "
-        "updates its moving averages code by code.",
+        "vector-quantize-pytorch, behind our lookup; vqp is that library with its defaults; "
+        "the loop updates its moving averages code by code.",
         "",
         "| threads | step of ours, s | no quantizer | vqp | loop over codes |",
         "|---|---|---|---|---|",
