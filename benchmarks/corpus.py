@@ -17,8 +17,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
+from timing import median_ratio, rounds, timed
 
 from emgcodec import Codec, Recording, read
 from emgcodec.corpus import build
@@ -37,25 +36,6 @@ from emgcodec.layouts import Layout
 from emgcodec.signal import Preparation
 
 RATE, ELECTRODES = 2000, 32
-
-
-def timed(work: Callable[[], object]) -> float:
-    """Seconds of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def rounds(contenders: dict[str, Callable[[], object]], count: int) -> list[dict[str, float]]:
-    """Seconds of every contender in every round, after one that does not count."""
-    for work in contenders.values():
-        work()
-    return [{name: timed(work) for name, work in contenders.items()} for _ in range(count)]
-
-
-def ratio(found: list[dict[str, float]], above: str, below: str) -> float:
-    """Median over rounds of the ratio of two contenders' times."""
-    return statistics.median(each[above] / each[below] for each in found)
 
 
 def sessions(folder: Path, count: int, seconds: int) -> Path:
@@ -97,7 +77,7 @@ def reading(codec: Codec, path: Path, count: int) -> dict[str, float]:
         count,
     )
     pairs = (("array", "encode"), ("plain", "array"), ("gzip", "array"), ("plain", "encode"))
-    return {f"{above}_over_{below}": ratio(found, above, below) for above, below in pairs}
+    return {f"{above}_over_{below}": median_ratio(found, above, below) for above, below in pairs}
 
 
 def shares(codec: Codec, path: Path, folder: Path, count: int) -> dict[str, float]:
@@ -189,7 +169,7 @@ def main() -> None:
         alone = statistics.median(each["one"] for each in found)
         result |= {
             "hours_per_minute_and_core": hours / (alone / 60),
-            "two_workers_over_one": ratio(found, "one", "two"),
+            "two_workers_over_one": median_ratio(found, "one", "two"),
             "seconds": found,
             "hours": hours,
         }

@@ -44,16 +44,14 @@ def codec_for(name: str) -> Codec:
     if config.quantizer.dim:
         changes |= {"quantizer.dim": 16}
     torch.manual_seed(0)
-    codec = Codec(config.replace(**changes)).eval()
-    _spread_codebooks(codec)
-    return codec
+    return with_codebooks(Codec(config.replace(**changes)).eval())
 
 
 @torch.no_grad()
-def _spread_codebooks(codec: Codec) -> None:
+def with_codebooks(codec: Codec) -> Codec:
     """Codes on the latents of some signal: an untrained codec would else use one code only."""
     if codec.quantizer is None:
-        return
+        return codec
     x = torch.cat([emg(codec, 300 * codec.hop_length, seed=s) for s in range(90, 94)])
     latents = codec.encode_latent(x).mT.flatten(0, 1)
     rest = codec.quantizer.project_in(latents)
@@ -63,6 +61,7 @@ def _spread_codebooks(codec: Codec) -> None:
         rest = rest - book[torch.cdist(rest, book).argmin(dim=1)]
         books.append(book)
     codec.quantizer.set_codebooks(torch.stack(books))
+    return codec
 
 
 def montage_of(codec: Codec) -> Montage:

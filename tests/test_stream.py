@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import CONFIGS, assert_same, codec_for, emg, montage_of
+from helpers import CONFIGS, assert_same, codec_for, emg, montage_of, with_codebooks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -41,20 +41,6 @@ def quantized(name: str) -> Codec:
     torch.manual_seed(0)
     changes = {"quantizer.kind": "rvq", "quantizer.levels": 2}
     return with_codebooks(Codec(codec.config.replace(**changes)).eval())
-
-
-@torch.no_grad()
-def with_codebooks(codec: Codec) -> Codec:
-    """Codes on the latents of some signal, level by level."""
-    assert codec.quantizer is not None
-    x = torch.cat([emg(codec, 300 * codec.hop_length, seed=s) for s in range(90, 94)])
-    rest = codec.quantizer.project_in(codec.encode_latent(x).mT.flatten(0, 1))
-    books = []
-    for _ in range(codec.num_codebooks):
-        books.append(rest[torch.randperm(len(rest))[: codec.codebook_size]])
-        rest = rest - books[-1][torch.cdist(rest, books[-1]).argmin(dim=1)]
-    codec.quantizer.set_codebooks(torch.stack(books))
-    return codec
 
 
 def worn(codec: Codec, samples: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -1,7 +1,8 @@
-"""Files that are whole or not there: written beside and then renamed."""
+"""Files that are whole or not there: written beside and then renamed; and their checksums."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
@@ -32,3 +33,9 @@ def write_json(path: Path, content: object) -> None:
     with written_beside(path) as beside:
         text = json.dumps(content, indent=1, ensure_ascii=False)
         beside.write_text(text + "\n", encoding="utf-8")
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

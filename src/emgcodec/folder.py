@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from emgcodec.config import CodecConfig, require
+from emgcodec.files import file_sha256
 from emgcodec.nn.outline import LARGEST_MODEL, outline
 from emgcodec.tokens import Tokens
 
@@ -136,9 +137,3 @@ def load_tensors(directory: Path, config: CodecConfig) -> dict[str, Tensor]:
             "damaged or changed; fetch or train the model anew"
         )
     return {name: tensor.to(torch.float32) for name, tensor in stored.items()}
-
-
-def file_sha256(path: Path) -> str:
-    """Hash of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from emgcodec.files import file_sha256
 from emgcodec.folder import (
     CARD_FILE,
     CONFIG_FILE,
     LARGEST,
     WEIGHTS_FILE,
     ModelError,
-    file_sha256,
     load_config,
 )
 

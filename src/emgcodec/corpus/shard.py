@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 from collections import defaultdict
@@ -19,6 +18,7 @@ from emgcodec.corpus.jobs import Input, Job
 from emgcodec.corpus.row import Row
 from emgcodec.corpus.sessions import Session, find_sessions, session_of
 from emgcodec.corpus.settings import CorpusError, Settings, backend, check_backend
+from emgcodec.files import file_sha256
 from emgcodec.io import read_all
 from emgcodec.recording import Recording
 
@@ -129,7 +129,7 @@ class ShardMaker:
             FORMATS[self.settings.format](Path(beside, name), rows, self.settings)
             (folder / split).mkdir(exist_ok=True)
             for path in sorted(Path(beside).iterdir()):
-                record["files"][f"{split}/{path.name}"] = checksum(path)
+                record["files"][f"{split}/{path.name}"] = file_sha256(path)
                 os.replace(path, folder / split / path.name)
         record["splits"][split] = {
             "recordings": len(rows),
@@ -144,9 +144,3 @@ def load_codec(model: str | None, device: str) -> Codec:
     from emgcodec.codec import Codec
 
     return Codec.from_pretrained(model, device=device)
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

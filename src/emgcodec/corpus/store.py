@@ -12,8 +12,8 @@ from typing import Any
 
 from emgcodec.corpus.jobs import Job
 from emgcodec.corpus.settings import CorpusError, Settings, check_backend
-from emgcodec.corpus.shard import JOBS, Record, checksum
-from emgcodec.files import write_json
+from emgcodec.corpus.shard import JOBS, Record
+from emgcodec.files import file_sha256, write_json
 
 _FORMAT_VERSION = 1
 
@@ -156,7 +156,7 @@ class Store:
             record is not None
             and record["inputs"] == job.stamps()
             and all(
-                (self.folder / name).is_file() and checksum(self.folder / name) == digest
+                (self.folder / name).is_file() and file_sha256(self.folder / name) == digest
                 for name, digest in record["files"].items()
             )
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emgcodec.files import written_beside
+from emgcodec.files import file_sha256, written_beside
 from emgcodec.prepare.collection import PrepareError, Take
 
 _CHUNK_BYTES = 1 << 17
@@ -71,8 +70,7 @@ def write_corpus(
                 group = file.create_group(f"recordings/{rec.take.name}")
                 _write_recording(group, rec, names, attributes)
                 length, count = length + len(rec.samples), count + 1
-        with beside.open("rb") as written:
-            digest = hashlib.file_digest(written, "sha256").hexdigest()
+        digest = file_sha256(beside)
         size = beside.stat().st_size
     rate = float(attributes["sample_rate_hz"])
     return {

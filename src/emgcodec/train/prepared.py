@@ -23,7 +23,7 @@ from tqdm import tqdm
 from emgcodec import evidence
 from emgcodec.codec import Codec
 from emgcodec.config import ConfigError
-from emgcodec.files import written_beside
+from emgcodec.files import file_sha256, written_beside
 from emgcodec.io import read_all, session_user
 from emgcodec.montage import Montage
 from emgcodec.recording import Recording
@@ -85,7 +85,7 @@ def sources(recipe: DataRecipe, folder: Path | None) -> list[Source]:
             )
         people = _sessions if dataset == DATASET else _people
         chosen = [
-            Source(dataset, subject, _file_digest(path), partial(read_all, path))
+            Source(dataset, subject, file_sha256(path), partial(read_all, path))
             for subject, path in people(dataset, recipe, folder)
         ]
         if not chosen:
@@ -234,11 +234,6 @@ def _code(files: tuple[str, ...]) -> str:
     root = Path(__file__).parents[1]
     paths = [path for pattern in files for path in sorted(root.glob(pattern))]
     return _digest(b"".join(path.read_bytes() for path in paths))
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digest(data: bytes) -> str:
