@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from training import SMALL, people
 from typing_sessions import write_sessions
 
 from emgcodec import Codec, ConfigError
@@ -17,9 +18,9 @@ from emgcodec.train.data import calibrations, load_segments
 from emgcodec.train.distill import Distiller
 from emgcodec.train.loop import Training, train
 from emgcodec.train.losses import forward
-from emgcodec.train.recipe import DistillRecipe, Recipe
+from emgcodec.train.recipe import DistillRecipe, LossRecipe, Recipe
 from emgcodec.train.typing import TypingWindows
-from emgcodec.train.windows import Batch
+from emgcodec.train.windows import Batch, Windows
 
 SHAPE = {"encoder.dim": 32, "encoder.blocks": 2, "encoder.heads": 2, "encoder.conv_groups": 4,
          "encoder.conv_position": 8, "encoder.window": 32, "encoder.dropout": 0.0,
@@ -29,6 +30,7 @@ CHANGES = [
     "typing.seconds=1.0", "typing.left=0.2", "typing.longer=0", "augment.time_masks=0",
     "run.precision=float32", "run.log_steps=1", *(f"{k}={v}" for k, v in SHAPE.items()),
 ]  # fmt: skip
+SCORES = LossRecipe()
 
 
 def small(dim: int = 32, seed: int = 0, **overrides: object) -> Codec:
@@ -57,9 +59,9 @@ def a_batch(sessions: Path, codec: Codec) -> Batch:
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(sessions: Path) -> None:
     codec = small().eval()
     batch = a_batch(sessions, codec)
-    distiller = Distiller(small().eval(), codec, DistillRecipe("x"), features=False)
+    distiller = Distiller(small().eval(), codec, DistillRecipe("x"), SCORES)
     assert distiller(batch, forward(codec, batch))["scores"].item() == pytest.approx(0, abs=1e-6)
-    other = Distiller(small(seed=1), codec, DistillRecipe("x"), features=False)
+    other = Distiller(small(seed=1), codec, DistillRecipe("x"), SCORES)
     assert other(batch, forward(codec, batch))["scores"].item() > 1e-3
 
 
@@ -68,7 +70,7 @@ def test_scores_are_compared_frame_by_frame_within_the_core(sessions: Path) -> N
     batch = a_batch(sessions, codec)
     assert batch.keys is not None
     out = forward(codec, batch)
-    found = Distiller(guide, codec, DistillRecipe("x", 3.0), features=False)(batch, out)
+    found = Distiller(guide, codec, DistillRecipe("x", 3.0), SCORES)(batch, out)
     wanted = forward(guide, batch)
     total, frames = 0.0, 0
     for i in range(len(batch.x)):
@@ -85,7 +87,7 @@ def test_what_is_hidden_from_the_student_the_teacher_hears(sessions: Path) -> No
     batch = a_batch(sessions, codec)
     shape = (*batch.labels.shape, codec.frontend.num_features)
     masked = replace(batch, hidden=torch.rand(shape) < 0.3)
-    distiller = Distiller(small().eval(), codec, DistillRecipe("x"), features=False)
+    distiller = Distiller(small().eval(), codec, DistillRecipe("x"), SCORES)
     assert distiller(masked, forward(codec, batch))["scores"].item() == pytest.approx(0, abs=1e-6)
     assert distiller(masked, forward(codec, masked))["scores"].item() > 1e-4
 
@@ -93,7 +95,7 @@ def test_what_is_hidden_from_the_student_the_teacher_hears(sessions: Path) -> No
 def test_features_are_compared_behind_a_map_that_learns(sessions: Path) -> None:
     codec = small()
     batch = a_batch(sessions, codec)
-    distiller = Distiller(small(48, seed=3), codec, DistillRecipe("x"), features=True)
+    distiller = Distiller(small(48, seed=3), codec, DistillRecipe("x"), LossRecipe(features=1.0))
     out: CodecOutput = forward(codec, batch)
     terms = distiller(batch, out)
     terms["features"].backward()
@@ -148,7 +150,94 @@ def test_a_resumed_distillation_is_the_same(
 def test_teachers_that_do_not_fit_are_named(sessions: Path, tmp_path: Path) -> None:
     slower = small(**{"frontend.strides": [5, 2, 4], "hop_length": 40})
     with pytest.raises(ConfigError, match="hop_length"):
-        Distiller(slower, small(), DistillRecipe("x"), features=False)
+        Distiller(slower, small(), DistillRecipe("x"), SCORES)
     deaf = Codec.from_preset("emg-codec", hop_length=20, **{"frontend.window": 60})
     with pytest.raises(ConfigError, match="features"):
-        Distiller(deaf, small(), DistillRecipe("x"), features=False)
+        Distiller(deaf, small(), DistillRecipe("x"), SCORES)
+
+
+BOOKS = DistillRecipe("x", codebooks=True)
+CODES = LossRecipe(scores=0.0, codes=1.0, latents=1.0)
+
+
+def armband(seed: int, **overrides: object) -> Codec:
+    torch.manual_seed(seed)
+    return Codec.from_preset("student", **SMALL | overrides)
+
+
+def heard(codec: Codec) -> Batch:
+    recipe = Recipe.load("smoke", ["data.batch_size=4", "data.seconds=1.0"])
+    weights = {"3dc": 1.0, "myo_laval": 1.0}
+    recipe = replace(recipe, data=replace(recipe.data, weights=weights))
+    segments, _ = people()
+    known = calibrations(segments, codec)
+    return Windows(segments, known, codec, recipe.data, recipe.augment, 0).batch(0)
+
+
+def test_codes_of_a_teacher_are_learned_through_its_own_codebooks() -> None:
+    teacher, student = armband(1, **{"encoder.dim": 48}).eval(), armband(2).train()
+    assert teacher.quantizer is not None
+    assert student.quantizer is not None
+    batch = heard(student)
+    distiller = Distiller(teacher, student, BOOKS, CODES)
+    assert student.vocab_id == teacher.vocab_id
+    out = forward(student, batch)
+    terms = distiller(batch, out)
+    assert student.vocab_id == teacher.vocab_id, "training moved the codebooks"
+    wanted = forward(teacher, batch)
+    counted = out.valid & wanted.valid
+    given = student.quantizer.project_in(out.latents.mT)[counted]
+    told = teacher.quantizer.project_in(wanted.latents.mT)[counted]
+    spread = told.var(dim=0, correction=0).sum()
+    assert terms["latents"].item() == pytest.approx(
+        ((given - told) ** 2).sum(dim=1).mean().item() / spread.item(), rel=1e-4
+    )
+    surprise, residual = 0.0, given.detach()
+    for level, book in enumerate(teacher.quantizer.codebooks):
+        code = wanted.codes.mT[counted][:, level]
+        score = -torch.cdist(residual, book).square() / (0.5 * spread)
+        surprise -= float(torch.log_softmax(score, dim=1).gather(1, code[:, None]).mean())
+        residual = residual - book[code]
+    assert terms["codes"].item() == pytest.approx(surprise, rel=1e-3)
+    sum(terms.values()).backward()  # type: ignore[union-attr]
+    assert student.frontend.norm is not None
+    assert student.quantizer.project_in.weight.grad is not None
+
+
+def test_a_teacher_agrees_with_itself() -> None:
+    teacher, student = armband(1).eval(), armband(1).eval()
+    batch = heard(student)
+    distiller = Distiller(teacher, student, BOOKS, CODES)
+    terms = distiller(batch, forward(student, batch))
+    assert terms["latents"].item() == pytest.approx(0, abs=1e-6)
+    stranger = Distiller(teacher, other := armband(3).eval(), BOOKS, CODES)
+    assert stranger(batch, forward(other, batch))["codes"].item() > terms["codes"].item()
+
+
+def test_a_student_without_labels_comes_to_its_teachers_codes(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    guide = armband(1)
+    guide.save_pretrained(tmp_path / "teacher")
+    overrides = [f"{name}={value}" for name, value in (SMALL | {"encoder.blocks": 1}).items()]
+    recipe = Recipe.load(
+        "smoke",
+        [*overrides, f"distill.teacher={tmp_path / 'teacher'}", "distill.codebooks=true",
+         "loss.codes=1.0", "loss.latents=1.0", "loss.scores=0.0", "loss.gesture=0.0",
+         "loss.reconstruction=0.0", "loss.level=0.0", "loss.quantizer_start=0.0",
+         "data.simulated=2", "data.batch_size=4", "data.seconds=1.0", "optim.steps=120",
+         "optim.warm_up=10", "optim.lr=5e-3", "run.log_steps=10"],
+    )  # fmt: skip
+    model = train(recipe, tmp_path / "out", cache=tmp_path / "cache")
+    lines = [json.loads(line) for line in (tmp_path / "out/log.jsonl").read_text().splitlines()]
+    assert lines[-1]["latents"] < 0.7 * lines[0]["latents"]
+    assert lines[-1]["codes"] < 0.8 * lines[0]["codes"]
+    assert Codec.from_pretrained(model).vocab_id == guide.vocab_id
+
+
+def test_codebooks_that_cannot_be_shared_are_named() -> None:
+    with pytest.raises(ConfigError, match="size and dim alike"):
+        Distiller(armband(1), armband(2, **{"quantizer.size": 16}), BOOKS, CODES)
+    with pytest.raises(ConfigError, match="both need a quantizer"):
+        Distiller(armband(1, **{"quantizer.kind": "none"}), armband(2), BOOKS, CODES)
+    with pytest.raises(ConfigError, match="set distill\\.codebooks"):
+        Distiller(armband(1), armband(2), DistillRecipe("x"), CODES)

@@ -56,6 +56,7 @@ class Quantizer(nn.Module):
         self.register_buffer("codebooks", torch.randn(config.levels, config.size, width))
         self.register_load_state_dict_post_hook(_mark_trained)  # type: ignore[no-untyped-call]
         self.trained = False  # codebooks that mean something are not started anew by training
+        self.frozen = False  # those of a teacher stay as they are
         self._trainer: CodebookTrainer | None = None
 
     @torch.no_grad()
@@ -127,7 +128,8 @@ class Quantizer(nn.Module):
             decoded = self.project_out(vectors) * usable[..., None]
             return Quantized(decoded, codes, vectors.new_zeros(()), {})
         rows = vectors[usable]
-        codes, parts = self._train_codebooks(rows.detach()) if self.training else self._look(rows)
+        moves = self.training and not self.frozen
+        codes, parts = self._train_codebooks(rows.detach()) if moves else self._look(rows)
         kept = self._kept_levels(usable)
         nearest = (parts * kept[..., None]).sum(dim=0)
         passed = torch.zeros_like(vectors)

@@ -108,11 +108,15 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """Dotted names of what makes two recipes' models differ, both from `Recipe.to_dict`."""
+    """Dotted names of what makes two recipes' models differ, both from `Recipe.to_dict`.
+
+    What an older recipe does not know yet has its default, which changes nothing.
+    """
+    usual = Recipe.defaults()
     return [
         f"{section}.{name}"
         for section in a
         for name in a[section]
-        if a[section][name] != b.get(section, {}).get(name)
+        if a[section][name] != b.get(section, {}).get(name, usual[section][name])
         and not (section == "run" and name in _FREE)
     ]

@@ -1,4 +1,4 @@
-"""Learning from a teacher: to score each frame as it does, and to read the same behind a map."""
+"""Learning from a teacher: its scores, what its heads read, and its codes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from torch.nn import functional as F
 from emgcodec.codec import Codec
 from emgcodec.config import ConfigError, LabelHeadConfig
 from emgcodec.nn.network import CodecOutput
+from emgcodec.nn.quantizer import Quantizer
 from emgcodec.train.losses import forward
-from emgcodec.train.recipe import DistillRecipe, Recipe
+from emgcodec.train.recipe import DistillRecipe, LossRecipe, Recipe
 from emgcodec.train.windows import Batch
+
+_SOFTNESS = 0.5  # at the start, of squared distances as shares of the teacher's variance
 
 
 class Distiller(nn.Module):
@@ -22,29 +25,43 @@ class Distiller(nn.Module):
 
     Args:
         teacher: Of the student's frames, features and labels.
-        student: Who learns.
-        recipe: The temperature.
-        features: Whether to compare what the heads read.
+        student: Who learns; takes the teacher's codebooks if the recipe says so.
+        recipe: The temperature, and whether codebooks are shared.
+        loss: Terms of a weight above 0 are worked out.
 
     Raises:
         ConfigError: if the two do not fit.
     """
 
     def __init__(
-        self, teacher: Codec, student: Codec, recipe: DistillRecipe, *, features: bool
+        self, teacher: Codec, student: Codec, recipe: DistillRecipe, loss: LossRecipe
     ) -> None:
         super().__init__()
         self._teacher = (teacher.to(student.device).eval().requires_grad_(False),)  # no part of us
-        self._temperature = recipe.temperature
-        self._heads = _shared_heads(teacher, student)
+        self._student = (student,)
+        self._temperature, self._loss = recipe.temperature, loss
+        self._heads = _shared_heads(teacher, student) if loss.scores > 0 else []
+        _require_alike(teacher, student, "sample_rate", "hop_length", "features")
+        if recipe.codebooks:
+            _share_codebooks(teacher, student)
+        elif loss.codes > 0 or loss.latents > 0:
+            raise ConfigError(
+                f"loss.codes={loss.codes}, loss.latents={loss.latents} are of shared codebooks: "
+                "set distill.codebooks=true, or both to 0"
+            )
         self.map = (
             nn.Linear(student.decoder.dim, teacher.decoder.dim, device=student.device)
-            if features
+            if loss.features > 0
+            else None
+        )
+        self.softness = (  # each level's own, and learned: no temperature to tune
+            nn.Parameter(torch.zeros(student.num_codebooks, device=student.device))
+            if loss.codes > 0
             else None
         )
 
     def forward(self, batch: Batch, out: CodecOutput) -> dict[str, Tensor]:
-        """The terms ``scores`` and, if wanted, ``features``.
+        """Those of ``scores``, ``features``, ``codes`` and ``latents`` that are wanted.
 
         Args:
             batch: What both hear; the teacher also what is hidden from the student.
@@ -55,11 +72,13 @@ class Distiller(nn.Module):
         counted = out.valid & wanted.valid
         if batch.keys is not None:
             counted = counted & batch.keys.inside(counted.shape[1])
-        terms = {"scores": self._divergence(batch, out, wanted, counted)}
+        terms = {}
+        if self._heads:
+            terms["scores"] = self._divergence(batch, out, wanted, counted)
         if self.map is not None:
             apart = (self.map(out.decoded.mT) - wanted.decoded.mT).float().square().mean(dim=-1)
             terms["features"] = (apart * counted).sum() / counted.sum().clamp(min=1)
-        return terms
+        return terms | self._of_codebooks(out, wanted, counted)
 
     def _divergence(
         self, batch: Batch, out: CodecOutput, wanted: CodecOutput, counted: Tensor
@@ -80,23 +99,77 @@ class Distiller(nn.Module):
             scores = scores.masked_fill(~batch.classes[:, None], -1e4)
         return torch.log_softmax(scores, dim=-1)
 
+    def _of_codebooks(
+        self, out: CodecOutput, wanted: CodecOutput, counted: Tensor
+    ) -> dict[str, Tensor]:
+        """How far what both round lies apart, and how likely the student rounds it alike."""
+        if self._loss.codes <= 0 and self._loss.latents <= 0:
+            return {}
+        student, teacher = (_quantizer(c[0]) for c in (self._student, self._teacher))
+        with torch.autocast(out.latents.device.type, enabled=False):
+            given = student.project_in(out.latents.mT.float())[counted]
+            told = teacher.project_in(wanted.latents.mT.float())[counted]
+            spread = (told - told.mean(dim=0)).square().sum(dim=-1).mean().clamp(min=1e-9)
+            terms = {}
+            if self._loss.latents > 0:
+                terms["latents"] = (given - told).square().sum(dim=-1).mean() / spread
+            if self.softness is not None:
+                terms["codes"] = self._surprise(given, wanted.codes.mT[counted], spread)
+            return terms if len(given) else {name: given.sum() for name in terms}
+
+    def _surprise(self, given: Tensor, codes: Tensor, spread: Tensor) -> Tensor:
+        """Cross-entropy of each level's code, given the teacher's own codes of those before it."""
+        assert self.softness is not None
+        total = given.new_zeros(())
+        for level, book in enumerate(_quantizer(self._teacher[0]).codebooks):
+            # The squared distance, without the part that all codes have alike.
+            near = 2.0 * given @ book.T - book.square().sum(dim=-1)
+            scale = self.softness[level].exp() / (_SOFTNESS * spread)
+            total = total + F.cross_entropy(near * scale, codes[:, level])
+            given = given - book[codes[:, level]]
+        return total
+
 
 def build_distiller(recipe: Recipe, student: Codec) -> Distiller | None:
     """The recipe's teacher, if it has one."""
     if not recipe.distill.teacher:
         return None
     teacher = Codec.from_pretrained(recipe.distill.teacher)
-    return Distiller(teacher, student, recipe.distill, features=recipe.loss.features > 0)
+    return Distiller(teacher, student, recipe.distill, recipe.loss)
 
 
-def _shared_heads(teacher: Codec, student: Codec) -> list[str]:
-    """Label heads of both, alike in labels; whatever else they must share is checked."""
-    for name in ("sample_rate", "hop_length", "features"):
+def _quantizer(codec: Codec) -> Quantizer:
+    assert codec.quantizer is not None
+    return codec.quantizer
+
+
+def _share_codebooks(teacher: Codec, student: Codec) -> None:
+    """Gives the student the teacher's codebooks, to keep."""
+    if teacher.quantizer is None or student.quantizer is None:
+        raise ConfigError(
+            "distill.codebooks: both need a quantizer; set quantizer.kind=rvq, or do without"
+        )
+    own, theirs = student.quantizer.codebooks, teacher.quantizer.codebooks
+    if own.shape != theirs.shape:
+        raise ConfigError(
+            f"distill.codebooks: those of the student are {tuple(own.shape)} (levels, size, dim), "
+            f"of the teacher {tuple(theirs.shape)}: set quantizer.levels, size and dim alike"
+        )
+    student.quantizer.set_codebooks(theirs)
+    student.quantizer.frozen = True
+
+
+def _require_alike(teacher: Codec, student: Codec, *names: str) -> None:
+    for name in names:
         mine, theirs = getattr(student, name), getattr(teacher, name)
         if mine != theirs:
             raise ConfigError(
                 f"distill.teacher has {name} {theirs}, the student {mine}: they must hear the same"
             )
+
+
+def _shared_heads(teacher: Codec, student: Codec) -> list[str]:
+    """Label heads of both, alike in labels."""
     shared = [
         name
         for name, head in student.config.heads.items()
@@ -105,6 +178,6 @@ def _shared_heads(teacher: Codec, student: Codec) -> list[str]:
     if not shared:
         raise ConfigError(
             f"distill.teacher has the heads {teacher.heads}, the student {student.heads}: none "
-            "with the same labels"
+            "with the same labels; set loss.scores=0 to do without"
         )
     return shared

@@ -236,6 +236,8 @@ class LossRecipe:
         commitment: Weight beside the quantizer's own.
         scores: Weight of the divergence from a teacher's scores, frame by frame.
         features: Weight of the squared distance, behind a linear map, from what its heads read.
+        codes: Weight of the cross-entropy of its codes, summed over levels.
+        latents: Weight of the squared distance from what it rounds, in shares of its variance.
         label_smoothing: Of the cross-entropy.
         quantizer_start: Share of the training before codebooks start; until then latents pass.
     """
@@ -247,6 +249,8 @@ class LossRecipe:
     commitment: float = 1.0
     scores: float = 1.0
     features: float = 0.0
+    codes: float = 0.0
+    latents: float = 0.0
     label_smoothing: float = 0.05
     quantizer_start: float = 0.25
 
@@ -262,10 +266,12 @@ class DistillRecipe:
     Attributes:
         teacher: A bundled model or a folder, of the same frames and features; empty for none.
         temperature: That scores of both are divided by before they are compared.
+        codebooks: Whether the student takes the teacher's codebooks, which no longer move.
     """
 
     teacher: str = ""
     temperature: float = 2.0
+    codebooks: bool = False
 
     def __post_init__(self) -> None:
         require(
@@ -345,7 +351,7 @@ class Recipe:
         Raises:
             ConfigError: if there is none, it is no TOML, or has fields or values that cannot be.
         """
-        data = {name: to_plain(part()) for name, part in get_type_hints(cls).items()}
+        data = cls.defaults()
         for table in _tables(name):
             for key, value in _fields(table):
                 set_field(data, key, value, _FREE)
@@ -357,6 +363,11 @@ class Recipe:
                 key = f"model.overrides.{key}"
             set_field(data, key, _value(value.strip()), _FREE)
         return cls.from_dict(data)
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """What `load` leaves where nothing is said, in plain JSON types."""
+        return {name: to_plain(part()) for name, part in get_type_hints(cls).items()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Recipe:
