@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from evaluation import inhabit, write_people
 from training import SMALL
 from typing_sessions import write_sessions
@@ -17,6 +18,7 @@ from typing_sessions import write_sessions
 from emgcodec import Codec
 from emgcodec.cli import build_parser, main
 from emgcodec.evaluate import jobs, provenance, studies
+from emgcodec.evaluate import study as study_module
 from emgcodec.evaluate.study_tables import write_studies
 from emgcodec.train.recipe import Recipe
 
@@ -42,6 +44,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
         asked.append(recipe)
         preset = recipe.model.preset
         shape = dict(SMALL if preset == "student" else TDS) | dict(recipe.model.overrides)
+        torch.manual_seed(len(asked) if recipe.distill.teacher == "" else 1)
         Codec.from_preset(preset, **shape).save_pretrained(args.out / "model")
         return SimpleNamespace(returncode=0)
 
@@ -100,7 +103,8 @@ def test_the_page_tells_what_is_lost(tmp_path: Path) -> None:
         people = {f"P{i}": score + 0.1 * i for i in range(4)}
         result = {"row": variant, "fold": 0, "commit": "abc", "seconds": 1800,
                   "command": f"emgcodec evaluate study {name} --data $EMGCODEC_DATA",
-                  "bits_per_frame": 20, "scores": {mode: {corpus: people}},
+                  "bits_per_frame": 20, "encoder_parameters": 70_000,
+                  "scores": {mode: {corpus: people}},
                   "usage": {"perplexity": [8.0, 16.0], "size": 32}}  # fmt: skip
         (folder / f"{variant}.0.json").write_text(json.dumps(result))
 
@@ -129,3 +133,36 @@ def test_what_is_unknown_is_named(
 ) -> None:
     assert study(argv[0], tmp_path, *argv[1:]) == 2
     assert "unknown: choose from" in capsys.readouterr().err
+
+
+def test_students_are_held_against_their_teacher(
+    world: Path, trainings: list[Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = tuple(f"{name}={value}" for name, value in SMALL.items())
+    shared = ("distill.teacher=$RUNS/distillation-gestures/teacher-$FOLD/model",
+              "distill.codebooks=true")  # fmt: skip
+    toy = replace(
+        studies.STUDIES["distillation-gestures"],
+        variants={"teacher": small, "1/9 all": small + shared, "1/9 alone": small},
+        corpora=("3dc",),
+    )
+    monkeypatch.setitem(studies.STUDIES, "distillation-gestures", toy)
+    monkeypatch.setattr(study_module, "_SEQUENCE_STEPS", 60)
+    assert study("distillation-gestures", tmp_path, "--data", world, "--fold", "1") == 0
+    folder = tmp_path / "studies" / "distillation-gestures"
+    teacher, student, alone = (
+        json.loads((folder / f"{v}.1.json").read_text())
+        for v in ("teacher", "1-9-all", "1-9-alone")
+    )
+    assert "agreement" not in teacher
+    assert "agreement" not in alone
+    assert student["agreement"]["all"]["level 1"] == {"3dc/P1": 1.0}  # it is its teacher
+    assert 0 < student["agreement"]["gestures"]["chance 2"]["3dc/P1"] < 1
+    read = student["sequence model"]
+    assert read["student's"] == read["teacher's"]
+    assert 0.2 < read["teacher's"]["accuracy"]["3dc/P1"] <= 1
+    assert 1 < read["teacher's"]["perplexity"]["3dc/P1"] < 32
+    write_studies(tmp_path / "studies", tmp_path / "page.md")
+    page = (tmp_path / "page.md").read_text()
+    assert "| 1/9 all | gestures | 100.0 [100.0, 100.0]" in page
+    assert "| +0.0 (at most +0.0) | 1.00 |" in page

@@ -108,16 +108,17 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _study(args: argparse.Namespace) -> int:
-    from emgcodec.evaluate.studies import STUDIES, run_study_job
+    from emgcodec.evaluate.studies import STUDIES
+    from emgcodec.evaluate.study import file_name, run_study_job
 
     (name,) = _chosen("study", [args.study], STUDIES)
     study = STUDIES[name]
     variants = _chosen("variant", args.variant, study.variants)
     folds = _chosen("fold", args.fold, study.folds)
-    data = options.needed_data(args.data) if study.on_corpora else Path()
+    data = options.needed_data(args.data) if study.corpora else Path()
     for fold, variant in product(folds, variants):
-        job = partial(run_study_job, name, variant, fold, data, args.runs, args.changes)
-        _once(args.studies / name / f"{variant.replace(' ', '-')}.{fold}.json", job)
+        job = partial(run_study_job, name, study, variant, fold, data, args.runs, args.changes)
+        _once(args.studies / name / f"{file_name(variant)}.{fold}.json", job)
     return 0
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from emgcodec.evaluate.studies import STUDIES, Study
+from emgcodec.evaluate.studies import STUDIES
+from emgcodec.evaluate.study import WHOSE, Study
 from emgcodec.evidence import Result, Summary, load_results, paired_loss, pooled
 from emgcodec.files import written_beside
 
@@ -37,18 +38,59 @@ def _study(name: str, study: Study, results: Results) -> Iterator[str]:
     yield from (f"- {key}: {text}." for key, text in study.protocol.items())
     places = _places(results)
     modes = [" ".join(place) for place in places]
-    heads = ["", "bits a frame", "perplexity / size by level", *modes, "lost", "folds"]
+    heads = ["", "encoder", "bits a frame", "perplexity / size by level", *modes, "lost", "folds"]
     yield from ("", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|")
     for variant in study.variants:
         found = results.get(variant, ())
         if not found:
             yield f"| {variant} |" + " |" * (len(heads) - 2) + " not run |"
             continue
-        cells = [variant, str(found[0]["bits_per_frame"]), _usage(found)]
+        size = f"{found[0]['encoder_parameters'] / 1e6:.2f} M"
+        cells = [variant, size, str(found[0]["bits_per_frame"]), _usage(found)]
         cells += [str(Summary.of(pooled(found, "scores", *place))) for place in places]
         cells += [_lost(study, results, variant, places[-1])]
         yield f"| {' | '.join(cells)} | {len(found)} of {len(study.folds)} |"
+    if study.codes:
+        yield from _codes(study, results)
     yield from ("", *_rerun(name, results), "")
+
+
+def _codes(study: Study, results: Results) -> Iterator[str]:
+    """Agreement of codes with the baseline's, and a sequence model of those on either's."""
+    shares = ("level 1", "chance 1", "level 2", "chance 2", "level 2 given 1")
+    heads = [f"codes as the {study.baseline}'s, calibrated", "frames", *shares]
+    yield from ("", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|")
+    compared = {
+        variant: found
+        for variant in study.variants
+        if (found := [r for r in results.get(variant, ()) if "agreement" in r])
+    }
+    for variant, found in compared.items():
+        for where in ("all", "gestures"):
+            people = (pooled(found, "agreement", where, share) for share in shares)
+            cells = [variant, where, *(str(Summary.of(each)) for each in people)]
+            yield f"| {' | '.join(cells)} |"
+    marks = ("accuracy", "perplexity")
+    heads = ["sequence model", *(f"{mark}, {w} tokens" for mark in marks for w in WHOSE)]
+    heads += ["points lost", "times the perplexity"]
+    yield from ("", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|")
+    for variant, found in compared.items():
+        by = {(m, w): pooled(found, "sequence model", w, m) for m in marks for w in WHOSE}
+        cells = [variant]
+        cells += [
+            str(Summary.of(by[each])) if each[0] == "accuracy" else f"{_mean(by[each]):.1f}"
+            for each in by
+        ]
+        lost, most = paired_loss(*(by["accuracy", w] for w in WHOSE))
+        ours, theirs = (_mean(by["perplexity", w]) for w in WHOSE)
+        cells += [f"{100 * lost:+.1f} (at most {100 * most:+.1f})", f"{ours / theirs:.2f}"]
+        yield f"| {' | '.join(cells)} |"
+    yield from ("", "Perplexity is of a token, a geometric mean over people.")
+
+
+def _mean(people: Mapping[str, float]) -> float:
+    """Geometric."""
+    return float(np.exp(np.mean(np.log(list(people.values())))))
 
 
 def _places(results: Results) -> list[tuple[str, str]]:
