@@ -74,17 +74,17 @@ _SIZES: Mapping[str, tuple[str, ...]] = {
 }
 
 
-_PEOPLE = ("data.split=generic", "data.batch_size=8", "optim.warm_up=100")
+_PEOPLE = ("data.split=generic", "data.batch_size=8", "optim.warm_up=200")
 
 _USERS, _UNSEEN, _SESSIONS, _MINUTES = 40, 8, 5, 1.0
 
 
-def _typing_protocol(model: str) -> dict[str, str]:
+def _typing_protocol(model: str, steps: int) -> dict[str, str]:
     return {
         "score": "character error rate of each simulated person who was never met, greedy, whole "
         "sessions, cold",
         "training": f"{model}; {_USERS - _UNSEEN} simulated people of {_SESSIONS} sessions of "
-        f"{_MINUTES:g} min, 1500 steps of 8 windows, one seed",
+        f"{_MINUTES:g} min, {steps} steps of 8 windows, one seed",
     }
 
 
@@ -128,11 +128,21 @@ STUDIES = {
     "bottleneck-typing": Study(
         "What the bottleneck costs: simulated typing",
         "emg-codec",
-        (*_PEOPLE, "optim.steps=1500"),
+        (
+            *_PEOPLE,
+            "hop_length=64",  # at 125 frames a second nothing is learned in the time that there is
+            "frontend.window=128",
+            "encoder.kernel=8",
+            "typing.longer=0.0",
+            "augment.time_masks=0",
+            "augment.band_masks=0",
+            "optim.steps=2500",
+            "optim.lr=3e-3",
+        ),
         _BOTTLENECKS,
         "none",
         range(1),
-        _typing_protocol("TDS, 125 frames a second"),
+        _typing_protocol("the TDS preset at 31.25 frames a second instead of 125, no masks", 2500),
         simulated=_typists,
     ),
     "distillation-typing": Study(
@@ -149,7 +159,7 @@ STUDIES = {
         _PAIR,
         "teacher",
         range(1),
-        _typing_protocol("raw signal, 31.25 frames a second"),
+        _typing_protocol("raw signal, 31.25 frames a second", 1500),
         simulated=_typists,
     ),
 }
