@@ -17,8 +17,7 @@ from typing_sessions import write_sessions
 
 from emgcodec import Codec
 from emgcodec.cli import build_parser, main
-from emgcodec.evaluate import jobs, provenance, studies
-from emgcodec.evaluate import study as study_module
+from emgcodec.evaluate import jobs, provenance, studies, study_scores
 from emgcodec.evaluate.study_tables import write_studies
 from emgcodec.train.recipe import Recipe
 
@@ -88,7 +87,7 @@ def test_typing_is_scored_for_each_person(
     toy = replace(studies.STUDIES["bottleneck-typing"], simulated=lambda runs: sessions)
     monkeypatch.setitem(studies.STUDIES, "bottleneck-typing", toy)
     assert study("bottleneck-typing", tmp_path, "--variant", "vq 1024", "--set", "optim.lr=1") == 0
-    assert trainings[0].model.overrides == {"quantizer.kind": "vq"}
+    assert trainings[0].model.overrides["quantizer.kind"] == "vq"
     path = tmp_path / "studies" / "bottleneck-typing" / "vq-1024.0.json"
     result = json.loads(path.read_text())
     assert set(result["scores"]["cold"]["simulated typing"]) == {"user0", "user1"}
@@ -144,10 +143,11 @@ def test_students_are_held_against_their_teacher(
     toy = replace(
         studies.STUDIES["distillation-gestures"],
         variants={"teacher": small, "1/9 all": small + shared, "1/9 alone": small},
-        corpora=("3dc",),
+        score=study_scores.gestures("3dc"),
+        compare=study_scores.agreement_with_teacher("3dc"),
     )
     monkeypatch.setitem(studies.STUDIES, "distillation-gestures", toy)
-    monkeypatch.setattr(study_module, "_SEQUENCE_STEPS", 60)
+    monkeypatch.setattr(study_scores, "_SEQUENCE_STEPS", 60)
     assert study("distillation-gestures", tmp_path, "--data", world, "--fold", "1") == 0
     folder = tmp_path / "studies" / "distillation-gestures"
     teacher, student, alone = (

@@ -115,7 +115,7 @@ def _study(args: argparse.Namespace) -> int:
     study = STUDIES[name]
     variants = _chosen("variant", args.variant, study.variants)
     folds = _chosen("fold", args.fold, study.folds)
-    data = options.needed_data(args.data) if study.corpora else Path()
+    data = options.needed_data(args.data) if study.simulated is None else Path()
     for fold, variant in product(folds, variants):
         job = partial(run_study_job, name, study, variant, fold, data, args.runs, args.changes)
         _once(args.studies / name / f"{file_name(variant)}.{fold}.json", job)

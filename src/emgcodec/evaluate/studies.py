@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from emgcodec.evaluate.study import Study
+from emgcodec.evaluate.study_scores import agreement_with_teacher, gestures, typing
 from emgcodec.simulate import SIMULATOR_VERSION
 from emgcodec.train.typists import write_typists
 
@@ -106,7 +107,7 @@ STUDIES = {
             "score": "balanced accuracy of frames of each person, as in the evidence table",
             "training": "the student's recipe on 3dc alone, 600 steps; seed = fold",
         },
-        corpora=("3dc",),
+        gestures("3dc"),
     ),
     "distillation-gestures": Study(
         "What students keep of a teacher on its codebooks: gestures",
@@ -122,8 +123,8 @@ STUDIES = {
             "sequence model": "a recurrent network of 128, trained on the teacher's tokens of the "
             "training people; calibrated",
         },
-        corpora=("3dc", "myo_laval"),
-        codes=True,
+        gestures("3dc", "myo_laval"),
+        compare=agreement_with_teacher("3dc", "myo_laval"),
     ),
     "bottleneck-typing": Study(
         "What the bottleneck costs: simulated typing",
@@ -143,7 +144,9 @@ STUDIES = {
         "none",
         range(1),
         _typing_protocol("the TDS preset at 31.25 frames a second instead of 125, no masks", 2500),
+        typing,
         simulated=_typists,
+        error=True,
     ),
     "distillation-typing": Study(
         "What a teacher of 5 M gives a student of 0.1 M: simulated typing",
@@ -160,6 +163,8 @@ STUDIES = {
         "teacher",
         range(1),
         _typing_protocol("raw signal, 31.25 frames a second", 1500),
+        typing,
         simulated=_typists,
+        error=True,
     ),
 }

@@ -5,24 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from emgcodec.codec import Codec
-from emgcodec.evaluate.agreement import agreement, coded
-from emgcodec.evaluate.codecs import Take, codebook_use, gesture_scores, load_takes
 from emgcodec.evaluate.jobs import facts, trained
 from emgcodec.evaluate.provenance import made_by
-from emgcodec.evaluate.sequence import fit_sequence_model, read_sequences
-from emgcodec.evaluate.typing import greedy, score_split
-from emgcodec.evidence import MODES, Part, people
 from emgcodec.simulate import SIMULATOR_VERSION
-from emgcodec.train.sessions import find_splits
-
-WHOSE = ("student's", "teacher's")
-"""Tokens that a sequence model reads."""
-_SEQUENCE_STEPS = 2000
 
 
 @dataclass(frozen=True)
@@ -38,9 +27,12 @@ class Study:
         baseline: The variant that others are compared with.
         folds: Which of the five.
         protocol: How it is scored.
-        corpora: That gestures are scored on; none where typing is.
-        simulated: Makes the folder of typing to train on among the runs.
-        codes: Whether codes are compared with the baseline's, where codebooks are the same.
+        score: Of a codec that has not met the people of a fold: ``scores`` by mode, data set and
+            person, and whatever else there is to say.
+        compare: Of the baseline's codec and another of its codebooks, more to say.
+        simulated: Makes the folder of typing to train on among the runs; None for the corpora.
+        error: Whether less is better.
+        row: Of the evidence, whose trainings serve; by default there are some of its own.
     """
 
     title: str
@@ -50,58 +42,11 @@ class Study:
     baseline: str
     folds: Sequence[int]
     protocol: Mapping[str, str]
-    corpora: Sequence[str] = ()
+    score: Callable[[Codec, int, Path], dict[str, Any]]
+    compare: Callable[[Codec, Codec, int, Path], dict[str, Any]] | None = None
     simulated: Callable[[Path], Path] | None = None
-    codes: bool = False
-
-    @property
-    def error(self) -> bool:
-        """Whether less is better."""
-        return not self.corpora
-
-
-def _gestures(codec: Codec, corpora: Sequence[str], fold: int, data: Path) -> dict[str, Any]:
-    scores: dict[str, dict[str, Any]] = {mode: {} for mode in MODES}
-    for corpus in corpora:
-        takes = load_takes(data, corpus, people(fold, "test"), codec)
-        for mode in MODES:
-            scores[mode][corpus] = gesture_scores(codec, takes, mode == "calibrated")
-    if codec.quantizer is None:
-        return {"scores": scores}
-    selecting = (load_takes(data, c, people(fold, "validation"), codec) for c in corpora)
-    return {"scores": scores, "usage": codebook_use(codec, chain.from_iterable(selecting))}
-
-
-def _against(
-    teacher: Codec, student: Codec, corpora: Sequence[str], fold: int, data: Path
-) -> dict[str, Any]:
-    """Agreement of codes, and what a sequence model of the teacher's tokens makes of either's."""
-
-    def takes(part: Part) -> list[Take]:
-        return [t for c in corpora for t in load_takes(data, c, people(fold, part), teacher)]
-
-    learned, tested = takes("train"), takes("test")
-    ours, theirs = (coded(codec, tested) for codec in (student, teacher))
-    tokens = coded(teacher, learned)
-    model, known = fit_sequence_model(tokens, teacher.codebook_size, fold, _SEQUENCE_STEPS)
-    return {
-        "agreement": agreement(ours, theirs),
-        "sequence model": {
-            whose: read_sequences(model, known, tokens)
-            for whose, tokens in zip(WHOSE, (ours, theirs), strict=True)
-        },
-    }
-
-
-def _typing(codec: Codec, data: Path) -> dict[str, Any]:
-    errors = {
-        split.name: score_split(codec, split, {"greedy": greedy}, ("test",))["test"]["greedy"]
-        for split in find_splits(data, "user*")
-    }
-    return {
-        "scores": {"cold": {"simulated typing": {name: e.rate for name, e in errors.items()}}},
-        "keys": {name: e.length for name, e in errors.items()},
-    }
+    error: bool = False
+    row: str = ""
 
 
 def run_study_job(
@@ -136,7 +81,11 @@ def run_study_job(
         data = study.simulated(runs)
 
     def folder(variant: str) -> Path:
-        return runs / name / f"{file_name(variant)}-{fold}"
+        return (
+            runs / f"{study.row}-{fold}"
+            if study.row
+            else runs / name / f"{file_name(variant)}-{fold}"
+        )
 
     own = (
         change.replace("$RUNS", str(runs)).replace("$FOLD", str(fold))
@@ -144,11 +93,11 @@ def run_study_job(
     )
     fixed = (*study.fixed, *own, *place, *changes)
     codec = Codec.from_pretrained(trained(study.recipe, folder(variant), fixed, data))
-    scores = _gestures(codec, study.corpora, fold, data) if study.corpora else _typing(codec, data)
-    if study.codes and variant != study.baseline:
+    scores = study.score(codec, fold, data)
+    if study.compare is not None and variant != study.baseline:
         teacher = Codec.from_pretrained(folder(study.baseline) / "model")
         if codec.vocab_id == teacher.vocab_id:
-            scores |= _against(teacher, codec, study.corpora, fold, data)
+            scores |= study.compare(teacher, codec, fold, data)
     return {
         **said,
         "study": name,

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from emgcodec.evaluate.studies import STUDIES
-from emgcodec.evaluate.study import WHOSE, Study
+from emgcodec.evaluate.study import Study
+from emgcodec.evaluate.study_scores import WHOSE
 from emgcodec.evidence import Result, Summary, load_results, paired_loss, pooled
 from emgcodec.files import written_beside
 
@@ -50,7 +51,7 @@ def _study(name: str, study: Study, results: Results) -> Iterator[str]:
         cells += [str(Summary.of(pooled(found, "scores", *place))) for place in places]
         cells += [_lost(study, results, variant, places[-1])]
         yield f"| {' | '.join(cells)} | {len(found)} of {len(study.folds)} |"
-    if study.codes:
+    if study.compare is not None:
         yield from _codes(study, results)
     yield from ("", *_rerun(name, results), "")
 
