@@ -57,5 +57,5 @@ def inhabit(patch: pytest.MonkeyPatch) -> None:
     """Makes these people the only ones, the reference codec a small one, and readers quick."""
     codec = small_codec()
     patch.setattr(evidence, "folds", lambda: FOLDS)
-    patch.setattr(rows, "_reference", lambda: codec)
+    patch.setattr(rows, "reference", lambda: codec)
     patch.setattr(tokens, "_LEAST_STEPS", 40)

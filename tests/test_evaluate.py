@@ -63,12 +63,12 @@ def noise(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def tracks(data: Path, corpus: str = "3dc", *, whole: bool = False) -> list[Track]:
-    found = feature_tracks(data, corpus, rows._reference())
+    found = feature_tracks(data, corpus, rows.reference())
     return list(found) if whole else cut(found)
 
 
 def task(data: Path, corpus: str = "3dc", *, fold: int = 0, calibrated: bool = True) -> Task:
-    return Task(tracks(data, corpus), fold, calibrated, rows._reference())
+    return Task(tracks(data, corpus), fold, calibrated, rows.reference())
 
 
 def track(labels: list[int], x: Any = None, **facts: Any) -> Track:
@@ -181,7 +181,7 @@ def test_rivals_read_what_can_be_read(world: Path, corpus: str, calibrated: bool
     assert ever > 0.9
     scores, chosen = kmeans_tokens(at)
     assert min(scores.values()) > 0.8
-    assert len(chosen["perplexity"]) == rows._reference().num_codebooks
+    assert len(chosen["perplexity"]) == rows.reference().num_codebooks
 
 
 def test_nothing_is_read_where_there_is_nothing(noise: Path) -> None:
@@ -206,7 +206,7 @@ def test_controls_stay_at_chance(world: Path) -> None:
 
 
 def test_a_script_is_seen_where_recordings_stay_whole(world: Path) -> None:
-    whole = Task(tracks(world, "myo_readings", whole=True), 0, True, rows._reference())
+    whole = Task(tracks(world, "myo_readings", whole=True), 0, True, rows.reference())
     assert order(whole)[0]["myo_readings/R0"] > 0.9
 
 
@@ -270,8 +270,8 @@ class Oracle:
     def labels(self, head: str) -> tuple[str, ...]:
         return GESTURES
 
-    def encode(self, x: torch.Tensor, *, montage: Montage, calibration: Any) -> torch.Tensor:
-        self.asked.append((int(x[0, 0, 0]), calibration))
+    def encode(self, x: torch.Tensor, *, montage: Montage, **options: Any) -> torch.Tensor:
+        self.asked.append((int(x[0, 0, 0]), options["calibration"]))
         return torch.zeros(1, 1, x.shape[2] // 64, dtype=torch.long)
 
     def predict(self, codes: torch.Tensor, head: str) -> torch.Tensor:
@@ -328,8 +328,8 @@ def test_a_codec_without_gestures_is_refused(world: Path) -> None:
 
 
 def test_an_untrained_codec_gets_codebooks_on_its_own_latents(world: Path) -> None:
-    config = rows._reference().config
-    takes = load_takes(world, "3dc", everyone("3dc"), rows._reference())
+    config = rows.reference().config
+    takes = load_takes(world, "3dc", everyone("3dc"), rows.reference())
     codec = untrained_codec(config, lambda c: (vectors(c, t, True) for t in takes), seed=0)
     use = codebook_use(codec, takes)
     assert min(use["perplexity"]) > 8  # of 32
@@ -353,7 +353,7 @@ def test_levels_in_bits() -> None:
 
 
 def test_reconstruction_is_set_beside_three_rivals(world: Path) -> None:
-    codec = rows._reference()
+    codec = rows.reference()
     first = load_takes(world, "3dc", ["3dc/P0"], codec)[0]
     segment = first.segment
     loud = np.repeat(np.tile([1.0, 5.0], 8), 200)  # 100 ms each

@@ -17,8 +17,9 @@ from typing_sessions import write_sessions
 
 from emgcodec import Codec
 from emgcodec.cli import build_parser, main
-from emgcodec.evaluate import jobs, provenance, studies, study_scores
+from emgcodec.evaluate import jobs, provenance, reconstruction, studies, study_scores
 from emgcodec.evaluate.study_tables import write_studies
+from emgcodec.presets import preset
 from emgcodec.train.recipe import Recipe
 
 TDS = {"hop_length": 64, "frontend.window": 128, "frontend.mlp_dim": 8, "encoder.channels": 4,
@@ -166,3 +167,75 @@ def test_students_are_held_against_their_teacher(
     page = (tmp_path / "page.md").read_text()
     assert "| 1/9 all | gestures | 100.0 [100.0, 100.0]" in page
     assert "| +0.0 (at most +0.0) | 1.00 |" in page
+
+
+def small_study(name: str, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+    toy = replace(studies.STUDIES[name], variants={"toy": ()}, fixed=(), **changes)
+    monkeypatch.setitem(studies.STUDIES, name, toy)
+
+
+def test_levels_are_scored_one_after_the_other(
+    world: Path, trainings: list[Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_study("rates", monkeypatch, score=study_scores.by_levels("myo_readings"))
+    monkeypatch.setattr(reconstruction, "_SHORTEST", 0.3)
+    assert study("rates", tmp_path, "--data", world, "--fold", "1") == 0
+    result = json.loads((tmp_path / "studies" / "rates" / "toy.1.json").read_text())
+    assert list(result["scores"]) == ["1 level", "2 levels"]
+    one, two = (result["bit_rate"][mode]["myo_readings"] for mode in result["scores"])
+    assert two - one == pytest.approx(5 * 31.25)  # 32 codes
+    for mode in result["scores"]:
+        assert set(result["scores"][mode]["myo_readings"]) == {"myo_readings/R1"}
+        likeness = result["reconstruction"][mode]["myo_readings"]
+        assert set(likeness["envelope_correlation"]) == {"codec"}
+    assert result["flops"] > 1e5
+    write_studies(tmp_path / "studies", tmp_path / "page.md")
+    page = (tmp_path / "page.md").read_text()
+    assert f"| toy | 2 | 62 | {two:.0f} |" in page
+
+
+def test_calibration_hears_more_and_more(
+    world: Path, trainings: list[Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_study("calibration", monkeypatch, score=study_scores.by_calibration("3dc"))
+    heard = []
+    original = Codec.calibrate
+
+    def calibrate(self: Codec, recordings: Any, **options: Any) -> Any:
+        recordings = list(recordings)
+        heard.append(sum(rec.duration for rec in recordings))
+        return original(self, recordings, **options)
+
+    monkeypatch.setattr(Codec, "calibrate", calibrate)
+    assert study("calibration", tmp_path, "--data", world, "--fold", "1") == 0
+    assert len(trainings) == 1
+    result = json.loads((tmp_path / "studies" / "calibration" / "toy.1.json").read_text())
+    modes = list(result["scores"])
+    assert modes == ["cold", "first 5 s", "first 20 s", "one block", "all, what is scored too"]
+    block = 3 * 0.8  # the world's takes
+    assert heard[-4:] == pytest.approx([block, block, block, 4 * block], rel=1e-3)
+    heard.clear()
+    monkeypatch.setattr(study_scores, "_HEARD", {"short": (1.0, False), "long": (3.0, True)})
+    assert study("calibration", tmp_path / "more", "--data", world, "--fold", "1") == 0
+    assert heard[-2:] == pytest.approx([1.0, 3.0], rel=1e-3)
+
+
+def test_a_probe_reads_codes_of_a_device_that_the_codec_never_met(
+    world: Path, trainings: list[Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_study("without-3dc", monkeypatch)
+    assert study("without-3dc", tmp_path, "--data", world, "--fold", "1") == 0
+    result = json.loads((tmp_path / "studies" / "without-3dc" / "toy.1.json").read_text())
+    assert set(result["scores"]) == {"its codes", "random weights' codes", "k-means codes"}
+    for corpora in result["scores"].values():
+        assert 0 < corpora["3dc"]["3dc/P1"] <= 1
+    assert result["scores"]["k-means codes"]["3dc"]["3dc/P1"] > 0.5  # of three gestures, told apart
+
+
+@pytest.mark.parametrize("name", studies.STUDIES)
+def test_variants_are_recipes_of_codecs(name: str) -> None:
+    each = studies.STUDIES[name]
+    assert each.baseline in each.variants
+    for changes in each.variants.values():
+        recipe = Recipe.load(each.recipe, [*each.fixed, *changes])
+        preset(recipe.model.preset).replace(**recipe.model.overrides)

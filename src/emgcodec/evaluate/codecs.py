@@ -67,16 +67,19 @@ def load_takes(data: Path, corpus: str, people: Iterable[str], codec: Codec) -> 
 
 
 @torch.no_grad()
-def head_scores(codec: Codec, head: str, signal: dict[str, Any]) -> Array:
+def head_scores(
+    codec: Codec, head: str, signal: dict[str, Any], num_codebooks: int | None = None
+) -> Array:
     """Scores (T, V) of a label head, from codes or, without a quantizer, from latents.
 
     Args:
         codec: Whose head it is.
         head: Its name.
         signal: Arguments of `Codec.encode`, of one item.
+        num_codebooks: Only the first few levels.
     """
     if codec.quantizer is not None:
-        scores = codec.predict(codec.encode(**signal), head)
+        scores = codec.predict(codec.encode(**signal, num_codebooks=num_codebooks), head)
     else:
         latents = codec.encode_latent(**signal).mT
         h, _ = codec.decode_step(latents, codec.init_decode_state(1))
@@ -85,7 +88,9 @@ def head_scores(codec: Codec, head: str, signal: dict[str, Any]) -> Array:
     return found
 
 
-def gesture_scores(codec: Codec, takes: Iterable[Take], calibrated: bool) -> Scores:
+def gesture_scores(
+    codec: Codec, takes: Iterable[Take], calibrated: bool, num_codebooks: int | None = None
+) -> Scores:
     """Balanced accuracy of each person; only gestures of the corpus can be answered.
 
     Raises:
@@ -100,7 +105,8 @@ def gesture_scores(codec: Codec, takes: Iterable[Take], calibrated: bool) -> Sco
     def answers() -> Iterator[tuple[Track, Labels]]:
         for take in takes:
             if not take.calibrates and (take.segment.labels >= 0).any():
-                scores = head_scores(codec, "gesture", take.signal(codec, calibrated))
+                signal = take.signal(codec, calibrated)
+                scores = head_scores(codec, "gesture", signal, num_codebooks)
                 best = scores[:, classes].argmax(axis=1)
                 yield _track(take, np.zeros((0, 0), np.float32)), classes[best]
 

@@ -115,9 +115,16 @@ class Rivals:
 
 
 def reconstruction_scores(
-    codec: Codec, rivals: Rivals, takes: Sequence[Take]
+    codec: Codec, rivals: Rivals | None, takes: Sequence[Take], num_codebooks: int | None = None
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Metric, way and person: means over the person's takes of a second or more; calibrated."""
+    """Metric, way and person: means over the person's takes of a second or more; calibrated.
+
+    Args:
+        codec: Whose codes are decoded.
+        rivals: Trivial ways beside it; None for the codec alone.
+        takes: Of any people of one corpus.
+        num_codebooks: Only the first few levels.
+    """
     found: dict[str, dict[str, dict[str, list[float]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
     )
@@ -126,9 +133,9 @@ def reconstruction_scores(
         s = take.segment
         if take.calibrates or s.x.shape[1] < _SHORTEST * rate:
             continue
-        codes = codec.encode(**take.signal(codec, True))
+        codes = codec.encode(**take.signal(codec, True), num_codebooks=num_codebooks)
         made = {"codec": codec.decode(codes, montage=s.montage)[0].numpy()}
-        for way, level in rivals.levels(codec, take).items():
+        for way, level in ({} if rivals is None else rivals.levels(codec, take)).items():
             made[way] = _shaped(codec, take, level)
         x = _audible(s.x, rate)
         band = (_LOWEST, min(_HIGHEST, 0.45 * take.sample_rate))

@@ -87,6 +87,13 @@ def classic(task: Task, *, context: bool, logarithm: bool) -> Outcome:
 
 def kmeans_tokens(task: Task) -> Outcome:
     """Residual k-means of classic features at the codec's rate and bits."""
+    tokens, used = dequantized(task)
+    scores, chosen = read_tokens(tokens)
+    return scores, chosen | {"perplexity": used}
+
+
+def dequantized(task: Task) -> tuple[Task, list[float]]:
+    """Tracks of what k-means tokens stand for, and the perplexity of each level."""
     task = task.normalized(logarithm=True)
     levels, size = task.codec.num_codebooks, task.codec.codebook_size
     rows = np.concatenate([t.x for t in task.training])
@@ -94,8 +101,13 @@ def kmeans_tokens(task: Task) -> Outcome:
     codes = {id(t): quantizer.encode(t.x) for t in task.tracks}
     seen = np.concatenate([codes[id(t)] for t in task.selecting or task.training], axis=1)
     tracks = [replace(t, x=quantizer.decode(codes[id(t)])) for t in task.tracks]
-    scores, chosen = read_tokens(replace(task, tracks=tracks))
-    return scores, chosen | {"perplexity": perplexity(seen, size).tolist()}
+    return replace(task, tracks=tracks), perplexity(seen, size).tolist()
+
+
+def probe(task: Task) -> Outcome:
+    """A linear probe: a discriminant of the vectors as they are, its evidence summed."""
+    answer, chosen = _discriminant(task, context=True)
+    return task.test(answer), chosen
 
 
 def read_tokens(task: Task) -> Outcome:

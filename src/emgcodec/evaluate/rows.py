@@ -157,7 +157,7 @@ def score_model(
             known = load_takes(data, corpus, people(fold, "train"), codec)
             rivals = Rivals.fit(codec, (take for take in known if take.calibrates))
             likeness[corpus] = reconstruction_scores(codec, rivals, takes)
-            rates[corpus] = _bit_rate(codec, takes)
+            rates[corpus] = bits_a_second(codec, takes)
     facts = {"codec_id": codec.codec_id, "parameters": codec.num_parameters()}
     model = facts | {"trained": dict(codec.config.provenance)}
     if codec.quantizer is None:
@@ -194,17 +194,19 @@ def _tested(fold: int, corpora: Sequence[str] = CORPORA) -> Iterator[tuple[str, 
             yield corpus, names
 
 
-def _bit_rate(codec: Codec, takes: Sequence[Take]) -> float:
+def bits_a_second(codec: Codec, takes: Sequence[Take], num_codebooks: int | None = None) -> float:
     """Of codes and levels, for recordings of this corpus' typical length."""
+    levels = codec.num_codebooks if num_codebooks is None else num_codebooks
+    bits = codec.bits_per_frame * levels / codec.num_codebooks
     seconds = float(np.median([t.segment.x.shape[1] for t in takes])) / codec.sample_rate
     electrodes = len(takes[0].segment.montage)
-    return bit_rate(codec.bits_per_frame, codec.frame_rate, electrodes, seconds)
+    return bit_rate(bits, codec.frame_rate, electrodes, seconds)
 
 
 def _score_rival(
     rival: Callable[[Task], Outcome], on: str, fold: int, data: Path, codec: Codec | None
 ) -> dict[str, Any]:
-    codec = codec or (_untrained(fold, data) if on == "tokens" else _reference())
+    codec = codec or (untrained(fold, data) if on == "tokens" else reference())
     scores: dict[str, dict[str, Any]] = {mode: {} for mode in MODES}
     chosen: dict[str, dict[str, Any]] = {mode: {} for mode in MODES}
     chance = {}
@@ -222,7 +224,7 @@ def _score_rival(
     return {"scores": scores, "chance": chance, "chosen": chosen}
 
 
-def _untrained(fold: int, data: Path) -> Codec:
+def untrained(fold: int, data: Path) -> Codec:
     """A codec of random weights, whose codebooks fit the latents of the training people."""
 
     def rows(codec: Codec) -> Iterator[Array]:
@@ -231,10 +233,10 @@ def _untrained(fold: int, data: Path) -> Codec:
             for i, take in enumerate(takes[::_SAMPLED]):
                 yield vectors(codec, take, calibrated=i % 2 == 1)
 
-    return untrained_codec(_reference().config, rows, fold)
+    return untrained_codec(reference().config, rows, fold)
 
 
 @cache
-def _reference() -> Codec:
+def reference() -> Codec:
     """Untrained: whose frames, context, bits and decoder the rivals are measured by."""
     return Codec.from_preset("student")

@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from emgcodec.evaluate.study import Study
-from emgcodec.evaluate.study_scores import agreement_with_teacher, gestures, typing
+from emgcodec.evaluate.study_scores import (
+    agreement_with_teacher,
+    by_calibration,
+    by_levels,
+    gestures,
+    probes,
+    typing,
+)
+from emgcodec.evidence import CORPORA
 from emgcodec.simulate import SIMULATOR_VERSION
 from emgcodec.train.typists import write_typists
 
@@ -76,6 +84,38 @@ _SIZES: Mapping[str, tuple[str, ...]] = {
 
 
 _PEOPLE = ("data.split=generic", "data.batch_size=8", "optim.warm_up=200")
+
+_EDGES = (1, 2, 3, 4, 5, 6, 7, 9, 11, 14, 17, 21, 26, 32, 40, 50, 65)  # bins of 128 samples
+
+
+def _rate(hop: int, size: int) -> tuple[str, ...]:
+    """Frames of so many samples; the same bands, and as many seconds for attention to reach."""
+    window = 128 * hop // 64 if hop > 64 else 128
+    edges = [min(round(edge * window / 128), window // 2 + 1) for edge in _EDGES]
+    return (
+        f"hop_length={hop}",
+        f"frontend.window={window}",
+        f"frontend.band_edges={edges}",
+        f"encoder.window={64 * 64 // hop}",
+        f"quantizer.size={size}",
+    )
+
+
+_RATES = {
+    f"{2000 / hop:.3g} frames/s, {size} codes": _rate(hop, size)
+    for hop in (16, 32, 64, 96, 160)
+    for size in (32, 256, 1024)
+}
+
+_WIDTHS: Mapping[str, tuple[str, ...]] = {
+    "student-small": ("model.preset=student-small",),
+    "student": (),
+    "between": ("encoder.dim=192", "encoder.heads=6"),
+    "student-large": ("model.preset=student-large",),
+}
+
+_DEVICES = ("3dc", "contraction_intensity", "myo_laval", "myo_ciil", "myo_readings")
+"""Those of which more than two people are left."""
 
 _USERS, _UNSEEN, _SESSIONS, _MINUTES = 40, 8, 5, 1.0
 
@@ -166,5 +206,71 @@ STUDIES = {
         typing,
         simulated=_typists,
         error=True,
+    ),
+    "rates": Study(
+        "Frames a second, codes and levels",
+        "student",
+        (
+            "data.weights={ 3dc = 2.0, myo_laval = 1.0 }",
+            "optim.steps=600",
+            "quantizer.levels=4",
+        ),
+        _RATES,
+        "31.2 frames/s, 1024 codes",
+        range(2),
+        {
+            "score": "balanced accuracy of frames of each person, from the first levels alone; "
+            "calibrated",
+            "training": "the student's recipe on 3dc and myo_laval, 600 steps, 4 levels of which "
+            "windows lose some; seed = fold",
+        },
+        by_levels("3dc", "myo_laval"),
+    ),
+    "sizes": Study(
+        "Parameters",
+        "student",
+        ("optim.steps=1200",),
+        _WIDTHS,
+        "student",
+        range(2),
+        {
+            "score": "balanced accuracy of frames of each person, as in the evidence table",
+            "training": "the student's recipe, 1200 steps each, which is too few for the large; "
+            "seed = fold",
+        },
+        gestures("3dc", "myo_laval"),
+    ),
+    **{
+        f"without-{device}": Study(
+            f"A device that the codec never met: {device}",
+            "student",
+            (f"data.weights.{device}=0.0", "optim.steps=1200"),
+            {"codec": ()},
+            "codec",
+            range(2),
+            {
+                "score": "balanced accuracy of frames of each person, by a linear probe that is "
+                "fitted on other people of the device; calibrated",
+                "training": f"the student's recipe without {device}, 1200 steps; seed = fold",
+            },
+            probes(device),
+        )
+        for device in _DEVICES
+    },
+    "calibration": Study(
+        "Seconds of calibration",
+        "student",
+        (),
+        {"student": ()},
+        "student",
+        range(5),
+        {
+            "score": "balanced accuracy of frames of each person, as in the evidence table, of the "
+            "same models",
+            "calibration": "on the first seconds of the wearing's first block, on all of it, or on "
+            "all that there is, without labels; what is scored is always the same",
+        },
+        by_calibration(*CORPORA),
+        row="student",
     ),
 }

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import chain
+from math import inf
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
 from emgcodec.codec import Codec
 from emgcodec.evaluate.agreement import agreement, coded
-from emgcodec.evaluate.codecs import Take, codebook_use, gesture_scores, load_takes
+from emgcodec.evaluate.codecs import (
+    Take,
+    codebook_use,
+    gesture_scores,
+    load_takes,
+    token_tracks,
+)
+from emgcodec.evaluate.frames import Track, cut, feature_tracks
+from emgcodec.evaluate.reconstruction import reconstruction_scores
+from emgcodec.evaluate.rivals import Task, dequantized, probe
+from emgcodec.evaluate.rows import bits_a_second, untrained
 from emgcodec.evaluate.sequence import fit_sequence_model, read_sequences
 from emgcodec.evaluate.typing import greedy, score_split
-from emgcodec.evidence import MODES, Part, people
+from emgcodec.evidence import MODES, Part, everyone, people
+from emgcodec.recording import Recording
 from emgcodec.train.sessions import find_splits
 
 Score = Callable[[Codec, int, Path], dict[str, Any]]
@@ -21,6 +37,7 @@ WHOSE = ("student's", "teacher's")
 """Tokens that a sequence model reads."""
 
 _SEQUENCE_STEPS = 2000
+_COUNTED = 8.0  # seconds, which the frames of any rate divide
 
 
 def gestures(*corpora: str) -> Score:
@@ -38,6 +55,110 @@ def gestures(*corpora: str) -> Score:
         return {"scores": scores, "usage": codebook_use(codec, selecting)}
 
     return score
+
+
+def by_levels(*corpora: str) -> Score:
+    """The gesture head and the signal's likeness from the first levels alone; calibrated."""
+
+    def score(codec: Codec, fold: int, data: Path) -> dict[str, Any]:
+        found: dict[str, dict[str, Any]] = {"scores": {}, "reconstruction": {}, "bit_rate": {}}
+        for corpus in corpora:
+            takes = load_takes(data, corpus, people(fold, "test"), codec)
+            for levels in range(1, codec.num_codebooks + 1):
+                values = {
+                    "scores": gesture_scores(codec, takes, True, levels),
+                    "reconstruction": reconstruction_scores(codec, None, takes, levels),
+                    "bit_rate": bits_a_second(codec, takes, levels),
+                }
+                for name, value in values.items():
+                    found[name].setdefault(_levels(levels), {})[corpus] = value
+        selecting = _takes(codec, corpora, fold, "validation", data)
+        return found | {"usage": codebook_use(codec, selecting), "flops": flops(codec)}
+
+    return score
+
+
+def by_calibration(*corpora: str) -> Score:
+    """The gesture head after more and more of the wearing was heard, unlabelled."""
+
+    def score(codec: Codec, fold: int, data: Path) -> dict[str, Any]:
+        scores: dict[str, dict[str, Any]] = {}
+        for corpus in corpora:
+            takes = load_takes(data, corpus, people(fold, "test"), codec)
+            for mode, heard in _HEARD.items():
+                known = takes if heard is None else _calibrated(codec, takes, *heard)
+                found = gesture_scores(codec, known, heard is not None)
+                scores.setdefault(mode, {})[corpus] = found
+        return {"scores": scores}
+
+    return score
+
+
+_HEARD: dict[str, tuple[float, bool] | None] = {  # seconds of the block, or all of the wearing
+    "cold": None,
+    "first 5 s": (5.0, False),
+    "first 20 s": (20.0, False),
+    "one block": (inf, False),
+    "all, what is scored too": (inf, True),
+}
+
+
+def _calibrated(
+    codec: Codec, takes: Sequence[Take], seconds: float, everything: bool
+) -> list[Take]:
+    """The takes with a calibration on that much of each wearing, from its start."""
+    heard: dict[str, list[Recording]] = {}
+    left: dict[str, float] = {}
+    for take in takes:
+        s = take.segment
+        rest = left.setdefault(s.wearing, seconds)
+        length = s.x.shape[1] if rest == inf else min(s.x.shape[1], round(rest * codec.sample_rate))
+        if length > 0 and (everything or take.calibrates):
+            part = Recording(s.x[:, :length], codec.sample_rate, montage=s.montage, unit="adc")
+            heard.setdefault(s.wearing, []).append(part)
+            left[s.wearing] = rest - length / codec.sample_rate
+    known = {wearing: codec.calibrate(parts) for wearing, parts in heard.items()}
+    return [replace(take, calibration=known[take.segment.wearing]) for take in takes]
+
+
+def probes(*corpora: str) -> Score:
+    """A linear probe on the codes of a codec, and on others' of the same rate; calibrated.
+
+    It is fitted on other people of the device. Others' codes are those of a codec of random
+    weights, and residual k-means of classic features.
+    """
+
+    def score(codec: Codec, fold: int, data: Path) -> dict[str, Any]:
+        scores: dict[str, dict[str, Any]] = {}
+        codecs = {"its codes": codec, "random weights' codes": untrained(fold, data)}
+        for corpus in corpora:
+            tasks = {
+                name: Task(_tokens(each, corpus, data), fold, True, each)
+                for name, each in codecs.items()
+            }
+            features = Task(cut(list(feature_tracks(data, corpus, codec))), fold, True, codec)
+            tasks["k-means codes"], _ = dequantized(features)
+            for name, task in tasks.items():
+                scores.setdefault(name, {})[corpus], _ = probe(task)
+        return {"scores": scores}
+
+    return score
+
+
+def _tokens(codec: Codec, corpus: str, data: Path) -> list[Track]:
+    return token_tracks(codec, load_takes(data, corpus, everyone(corpus), codec), True)
+
+
+def flops(codec: Codec) -> float:
+    """Operations of products and convolutions to encode a second of eight electrodes."""
+    signal = torch.zeros(1, 8, round(codec.sample_rate * _COUNTED))
+    with FlopCounterMode(display=False) as counter:
+        codec.encode(signal)
+    return float(counter.get_total_flops()) / _COUNTED
+
+
+def _levels(number: int) -> str:
+    return f"{number} level" + "s" * (number > 1)
 
 
 def agreement_with_teacher(*corpora: str) -> Callable[[Codec, Codec, int, Path], dict[str, Any]]:

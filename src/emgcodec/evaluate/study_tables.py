@@ -51,9 +51,33 @@ def _study(name: str, study: Study, results: Results) -> Iterator[str]:
         cells += [str(Summary.of(pooled(found, "scores", *place))) for place in places]
         cells += [_lost(study, results, variant, places[-1])]
         yield f"| {' | '.join(cells)} | {len(found)} of {len(study.folds)} |"
+    if any("bit_rate" in r for found in results.values() for r in found):
+        yield from _levels(study, results)
     if study.compare is not None:
         yield from _codes(study, results)
     yield from ("", *_rerun(name, results), "")
+
+
+def _levels(study: Study, results: Results) -> Iterator[str]:
+    """What the first levels cost, and how like the signal what they give is."""
+    metrics = {"envelope_correlation": 2, "log_spectral_distance": 1}
+    corpora = list(dict.fromkeys(corpus for _, corpus in _places(results)))
+    heads = ["", "levels", "tokens a second", "bits a second with levels of electrodes"]
+    heads += [f"{m.replace('_', ' ')}, {corpus}" for m in metrics for corpus in corpora]
+    heads += ["encoding, Mflop for a second of 8 electrodes"]
+    yield from ("", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|")
+    for variant in study.variants:
+        found = results.get(variant, ())
+        for levels, mode in enumerate(found[0]["scores"] if found else (), start=1):
+            rates = [rate for r in found for rate in r["bit_rate"][mode].values()]
+            cells = [variant, str(levels), f"{levels * found[0]['frame_rate']:.0f}"]
+            cells += [f"{np.mean(rates):.0f}"]
+            for metric, digits in metrics.items():
+                for corpus in corpora:
+                    people = pooled(found, "reconstruction", mode, corpus, metric, "codec")
+                    cells += [f"{np.mean(list(people.values())):.{digits}f}" if people else ""]
+            cells += [f"{found[0]['flops'] / 1e6:.0f}"]
+            yield f"| {' | '.join(cells)} |"
 
 
 def _codes(study: Study, results: Results) -> Iterator[str]:
@@ -97,9 +121,8 @@ def _mean(people: Mapping[str, float]) -> float:
 def _places(results: Results) -> list[tuple[str, str]]:
     """Modes and data sets that are scored."""
     every = (result["scores"] for found in results.values() for result in found)
-    return sorted(
-        {(mode, corpus) for scores in every for mode in scores for corpus in scores[mode]}
-    )
+    found = ((mode, corpus) for scores in every for mode in scores for corpus in scores[mode])
+    return list(dict.fromkeys(found))
 
 
 def _usage(found: Sequence[Result]) -> str:
