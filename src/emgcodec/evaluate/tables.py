@@ -154,6 +154,12 @@ def readme_table(results: Results) -> str:
         cells = [_short(results.get(name, ()), corpus) for name in rows]
         told = (f" ({chance.people})", f"{100 * chance.mean:.0f}") if chance else ("", "")
         lines.append(f"| {corpus}{told[0]} | {told[1]} | {' | '.join(cells)} |")
+    for rival, name in {"lda-context": "the LDA", "kmeans": "k-means tokens"}.items():
+        points = (f"{c} {gain(results, 'student-read', rival, 'calibrated', c)}" for c in CORPORA)
+        lines += [
+            "",
+            f"Student's tokens, own reader, over {name}, calibrated: {', '.join(points)}.",
+        ]
     return "\n".join(lines)
 
 
