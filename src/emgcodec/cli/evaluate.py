@@ -6,7 +6,7 @@ Example:
   emgcodec evaluate model runs/mine/model --fold 0 --corpus 3dc --data corpora/
   emgcodec evaluate study bottleneck-gestures --data corpora/
   emgcodec evaluate table
-  emgcodec evaluate card weights/student
+  emgcodec evaluate card student
   emgcodec evaluate --benchmark emg2qwerty --data sessions/ --models runs/personal
 """
 
@@ -84,6 +84,10 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(
             "name a verb (run, study, model, table or card) or a --benchmark: see --help"
         )
+    for name in ("benchmark_data", "benchmark_json", "models", "kenlm"):
+        if getattr(args, name) is not None:
+            option = name.removeprefix("benchmark_")
+            raise ValueError(f"--{option} before {args.verb!r} is of --benchmark: put it behind")
     action: dict[str, Any] = {
         "run": _run,
         "study": _study,

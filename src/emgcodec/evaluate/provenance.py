@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import torch
 
 
 def made_by(command: str) -> dict[str, Any]:
@@ -14,6 +17,8 @@ def made_by(command: str) -> dict[str, Any]:
         "command": command,
         "commit": _commit(),
         "versions": {p: version(p) for p in ("emgcodec", "torch", "numpy", "scipy")},
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
     }
 
 

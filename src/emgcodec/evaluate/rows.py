@@ -43,8 +43,8 @@ PROTOCOL = {
     "labels are cues",
     "reset": "state starts anew at each contiguous recording, and at each labelled stretch of a "
     "recording of several gestures",
-    "calibration": "cold: none; calibrated: on the first recording of each of the person's "
-    "sessions, unlabelled. That recording is scored in neither",
+    "calibration": "cold: none; calibrated: on the first block of each of the person's sessions "
+    "(a recording, or several of one cycle), unlabelled. That block is scored in neither",
     "folds": "fold f tests, fold f + 1 selects, the rest train; seed = f",
 }
 
@@ -123,7 +123,12 @@ def run_job(
     if row.rival is None:
         result |= score_model(_codec(name, fold, data, runs, changes), fold, data)
     else:
+        if changes and not row.of:
+            raise ValueError(f"--set {list(changes)}: row {name!r} has no training to change")
         codec = _codec(row.of, fold, data, runs, changes) if row.of else None
+        if codec is not None:
+            _require_strangers(codec, people(fold, "test"))
+            result |= {"model": _model(codec)}
         result |= _score_rival(row.rival, row.on, fold, data, codec)
     return result | {"seconds": round(time.monotonic() - started)}
 
@@ -158,8 +163,7 @@ def score_model(
             rivals = Rivals.fit(codec, (take for take in known if take.calibrates))
             likeness[corpus] = reconstruction_scores(codec, rivals, takes)
             rates[corpus] = bits_a_second(codec, takes)
-    facts = {"codec_id": codec.codec_id, "parameters": codec.num_parameters()}
-    model = facts | {"trained": dict(codec.config.provenance)}
+    model = _model(codec)
     if codec.quantizer is None:
         return {"scores": scores, "model": model}
     selecting = (load_takes(data, c, people(fold, "validation"), codec) for c in corpora)
@@ -169,6 +173,15 @@ def score_model(
         "usage": codebook_use(codec, chain.from_iterable(selecting)),
         "reconstruction": likeness,
         "bit_rate": rates,
+    }
+
+
+def _model(codec: Codec) -> dict[str, Any]:
+    """What a result says of the codec that was scored."""
+    return {
+        "codec_id": codec.codec_id,
+        "parameters": codec.num_parameters(),
+        "trained": dict(codec.config.provenance),
     }
 
 
