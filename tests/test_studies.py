@@ -92,7 +92,8 @@ def test_typing_is_scored_for_each_person(
     path = tmp_path / "studies" / "bottleneck-typing" / "vq-1024.0.json"
     result = json.loads(path.read_text())
     assert set(result["scores"]["cold"]["simulated typing"]) == {"user0", "user1"}
-    assert min(result["keys"].values()) > 10
+    assert min(errors["length"] for errors in result["errors"].values()) > 10
+    assert len(result["usage"]["perplexity"]) == 1
     assert "--data" not in result["command"]
 
 

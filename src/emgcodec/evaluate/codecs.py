@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from emgcodec.calibration import Calibration
@@ -120,8 +121,13 @@ def _track(take: Take, x: Array) -> Track:
 
 def codebook_use(codec: Codec, takes: Iterable[Take]) -> dict[str, Any]:
     """Distinct codes and perplexity of each level, pooled over all frames; calibrated."""
-    codes = [codec.encode(**take.signal(codec, True))[0].numpy() for take in takes]
-    together, size = np.concatenate(codes, axis=1), codec.codebook_size
+    codes = (codec.encode(**take.signal(codec, True))[0].numpy() for take in takes)
+    return pooled_use(codes, codec.codebook_size)
+
+
+def pooled_use(codes: Iterable[npt.NDArray[np.int64]], size: int) -> dict[str, Any]:
+    """The same of codes (K, T)."""
+    together = np.concatenate(list(codes), axis=1)
     return {
         "frames": together.shape[1],
         "size": size,

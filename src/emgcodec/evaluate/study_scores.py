@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from itertools import chain
 from math import inf
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -19,6 +21,7 @@ from emgcodec.evaluate.codecs import (
     codebook_use,
     gesture_scores,
     load_takes,
+    pooled_use,
     token_tracks,
 )
 from emgcodec.evaluate.frames import Track, cut, feature_tracks
@@ -28,7 +31,9 @@ from emgcodec.evaluate.rows import bits_a_second, untrained
 from emgcodec.evaluate.sequence import fit_sequence_model, read_sequences
 from emgcodec.evaluate.typing import greedy, score_split
 from emgcodec.evidence import MODES, Part, everyone, people
+from emgcodec.io import read_all
 from emgcodec.recording import Recording
+from emgcodec.train.data import prepare
 from emgcodec.train.sessions import find_splits
 
 Score = Callable[[Codec, int, Path], dict[str, Any]]
@@ -181,15 +186,28 @@ def agreement_with_teacher(*corpora: str) -> Callable[[Codec, Codec, int, Path],
 
 
 def typing(codec: Codec, fold: int, data: Path) -> dict[str, Any]:
-    """Character error rate of each person who has a split file, greedily, in whole sessions."""
+    """Character errors of each person who has a split file, greedily, in whole sessions."""
+    splits = find_splits(data, "user*")
     errors = {
         split.name: score_split(codec, split, {"greedy": greedy}, ("test",))["test"]["greedy"]
-        for split in find_splits(data, "user*")
+        for split in splits
     }
-    return {
+    found = {
         "scores": {"cold": {"simulated typing": {name: e.rate for name, e in errors.items()}}},
-        "keys": {name: e.length for name, e in errors.items()},
+        "errors": {name: asdict(e) for name, e in errors.items()},
     }
+    if codec.quantizer is None:
+        return found
+    paths = (path for split in splits for path in split.val)
+    return found | {"usage": pooled_use(_session_codes(codec, paths), codec.codebook_size)}
+
+
+def _session_codes(codec: Codec, paths: Iterable[Path]) -> Iterator[npt.NDArray[np.int64]]:
+    """Codes (K, T) of whole sessions, cold."""
+    for path in paths:
+        for rec in read_all(path):
+            x = torch.from_numpy(prepare(rec, codec).x)[None]
+            yield codec.encode(x, montage=rec.montage)[0].numpy()
 
 
 def _takes(
