@@ -157,7 +157,8 @@ def page(result: dict[str, Any]) -> str:
     begin = result["start"]
     lines += [
         "",
-        "Times are relative to ours.",
+        "Times are relative to ours. The loop is cheap here: it neither revives codes nor starts "
+        "with k-means, and it too looks codes up by a product.",
         "",
         f"Codebooks start with k-means (50 iterations, {LEVELS} levels of {SIZE} codes on "
         f"{BATCH * SECONDS * 125} frames): {begin['start, seconds']:.1f} s on one thread, as long "

@@ -97,11 +97,15 @@ def test_scores_are_summed_over_sessions_and_then_over_people(sessions: Path) ->
 
 
 def test_one_model_each_in_two_commands(
-    sessions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    sessions: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    out = tmp_path / "personal"
-    argv = ["train", "emg-codec", "--data", str(sessions), "--each-user", "user*", "--out"]
-    argv += [str(out), "--cache", str(tmp_path / "cache"), *SETTINGS]
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "runs" / "emg-codec"
+    argv = ["train", "emg-codec", "--data", str(sessions), "--each-user", "user*"]
+    argv += ["--cache", str(tmp_path / "cache"), *SETTINGS]
     assert main(argv) == 0
     shown = capsys.readouterr().out
     assert "user0" in shown
@@ -109,22 +113,53 @@ def test_one_model_each_in_two_commands(
     assert "test, greedy" in shown
     people = Codec.from_pretrained(out / "user1" / "model").config.provenance["data"]["emg2qwerty"]
     assert (people["people"], people["recordings"]) == (["user1"], 2)
-    before = (out / "user0" / "scores.json").stat().st_mtime_ns
+    scores = out / "user0" / "scores.json"
+    before = scores.stat().st_mtime_ns
     assert main(argv) == 0  # nothing is done twice
-    assert (out / "user0" / "scores.json").stat().st_mtime_ns == before
+    assert scores.stat().st_mtime_ns == before
+    told = json.loads(scores.read_text())
+    scores.write_text(json.dumps({"codec_id": "another", "scores": {}}))
+    assert main(argv) == 0
+    assert json.loads(scores.read_text()) == told  # those of another model were no use
     capsys.readouterr()
 
     result = tmp_path / "result.json"
-    argv = ["evaluate", "--benchmark", "emg2qwerty", "--data", str(sessions), "--models", str(out)]
+    argv = ["evaluate", "--benchmark", "emg2qwerty", "--data", str(sessions)]
     assert main([*argv, "--json", str(result)]) == 0
     shown = capsys.readouterr().out
     assert "not run: carl" in shown
     told = json.loads(result.read_text())
     assert set(told["people"]) == {"user0", "user1"}
-    personal = json.loads((out / "user0" / "scores.json").read_text())
+    personal = json.loads(scores.read_text())["scores"]
     assert told["people"]["user0"]["test"]["greedy"] == personal["test"]["greedy"]
     assert set(told["people"]["user0"]["val"]) == {"greedy", "beam"}
     assert {"command", "commit", "versions", "protocol"} <= told.keys()
+
+
+def test_a_model_of_all_becomes_each_persons_own(
+    sessions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_sessions(tmp_path / "sessions", {"user0": 3, "bob": 3}, seconds=6.0)
+    entries = {name: [{"user": name, "session": f"{name}-{k:02}"} for k in range(3)]
+               for name in ("user0", "bob")}  # fmt: skip
+    for split, who in (("generic", "bob"), ("user0", "user0")):
+        first, second, third = ([entry] for entry in entries[who])
+        parts = {"dataset": {"train": first, "val": second, "test": third}}
+        (folder / f"{split}.yaml").write_text(json.dumps(parts))
+    monkeypatch.chdir(tmp_path)
+    argv = ["train", "--data", str(folder), "--cache", str(tmp_path / "cache")]
+    generic = ["emg-codec", "--set", "data.split=generic", "--out", "runs/generic", *SETTINGS]
+    assert main([*argv, *generic]) == 0
+    own = ["personal", "--each-user", "*", "--set", "optim.steps=2", "--set", "data.batch_size=2"]
+    assert main([*argv, *own, "--set", "typing.longer=0", "--set", "optim.lr=1e-9"]) == 0
+    models = Path("runs/personal")
+    assert [path.name for path in models.iterdir()] == ["user0"]  # generic is nobody's own
+    before, after = Codec.from_pretrained("runs/generic/model"), Codec.from_pretrained(
+        models / "user0" / "model"
+    )  # fmt: skip
+    assert after.config.provenance["started_from"]["data"]["emg2qwerty"]["people"] == ["bob"]
+    weights = zip(before.parameters(), after.parameters(), strict=True)
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in weights)
 
 
 def test_what_is_missing_is_named(
@@ -138,7 +173,6 @@ def test_what_is_missing_is_named(
     cases = [
         ([*benchmark, "--data", str(sessions), "--models", str(tmp_path)], "no model"),
         ([*benchmark, "--models", str(tmp_path)], "--data"),
-        ([*benchmark, "--data", str(sessions)], "--models"),
         (["evaluate", "--benchmark", "typing"], "emg2qwerty"),
         (["evaluate"], "verb"),
     ]

@@ -231,7 +231,9 @@ def test_a_student_without_labels_comes_to_its_teachers_codes(tmp_path: Path) ->
     lines = [json.loads(line) for line in (tmp_path / "out/log.jsonl").read_text().splitlines()]
     assert lines[-1]["latents"] < 0.7 * lines[0]["latents"]
     assert lines[-1]["codes"] < 0.8 * lines[0]["codes"]
-    assert Codec.from_pretrained(model).vocab_id == guide.vocab_id
+    made = Codec.from_pretrained(model)
+    assert made.vocab_id == guide.vocab_id
+    assert made.config.provenance["teacher"] == guide.codec_id
 
 
 def test_codebooks_that_cannot_be_shared_are_named() -> None:

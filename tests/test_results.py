@@ -100,6 +100,11 @@ def test_a_loss_is_paired_by_person() -> None:
     assert np.isnan(paired_loss({}, theirs)).all()
 
 
+def test_a_person_of_several_results_counts_once() -> None:
+    results = [{"scores": {"A": 0.2, "B": 0.4}}, {"scores": {"A": 0.4}}]
+    assert pooled(results, "scores") == pytest.approx({"A": 0.3, "B": 0.4})
+
+
 def test_cells_say_what_is_missing(results: Path) -> None:
     rows = load_results(results)
     assert cell(rows["student"], "scores", "calibrated", "3dc").startswith("51.0 [")

@@ -181,7 +181,7 @@ def test_simulated_typists_come_with_their_splits(tmp_path: Path) -> None:
     argv = ["data", "simulate", "--users", "3", "--sessions", "5", "--minutes", "0.05"]
     assert main([*argv, "--out", str(tmp_path)]) == 0
     assert len(list(tmp_path.glob("*.hdf5"))) == 15
-    generic, personal = find_splits(tmp_path)
+    (generic,), (personal,) = (find_splits(tmp_path, name) for name in ("generic", "*"))
     assert (generic.name, personal.name) == ("generic", "user0")
     assert {p.stem[:5] for p in generic.train + generic.val} == {"user1", "user2"}
     assert (len(generic.train), len(generic.val), len(generic.test)) == (8, 2, 2)

@@ -105,19 +105,20 @@ def load_results(folder: Path) -> dict[str, list[Result]]:
 
 
 def pooled(results: Iterable[Result], *keys: str) -> dict[str, float]:
-    """Numbers by person from all folds, each person being in one.
+    """Numbers by person from all folds; the mean where somebody is in several.
 
     Args:
         results: Of one row.
         keys: Where in a result they are, for example ``"scores", "cold", "3dc"``.
     """
-    people: dict[str, float] = {}
+    people: dict[str, list[float]] = {}
     for result in results:
         part: Any = result
         for key in keys:
             part = part.get(key, {})
-        people |= part
-    return people
+        for person, number in part.items():
+            people.setdefault(person, []).append(number)
+    return {person: float(np.mean(numbers)) for person, numbers in people.items()}
 
 
 @dataclass(frozen=True)

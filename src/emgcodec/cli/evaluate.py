@@ -7,7 +7,7 @@ Example:
   emgcodec evaluate study bottleneck-gestures --data corpora/
   emgcodec evaluate table
   emgcodec evaluate card student
-  emgcodec evaluate --benchmark emg2qwerty --data sessions/ --models runs/personal
+  emgcodec evaluate --benchmark emg2qwerty --data sessions/
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     typing = parser.add_argument_group("benchmark", "instead of a verb")
     typing.add_argument("--benchmark", metavar="NAME", help="emg2qwerty: typing, by whole sessions")
-    typing.add_argument("--models", type=Path, help="one model, or a folder for each person's")
+    typing.add_argument(
+        "--models",
+        type=Path,
+        help="one model, or a folder for each person's; default: runs/emg-codec",
+    )
     typing.add_argument("--users", default="*", metavar="PATTERN", help="of people or split files")
     typing.add_argument("--kenlm", type=Path, help="letter model for the beam search")
     for name, text in (("data", "folder of the sessions"), ("json", "write the result here")):
@@ -171,15 +175,14 @@ def _benchmark(args: argparse.Namespace) -> int:
 
     if args.benchmark not in BENCHMARKS or args.verb is not None:
         raise ValueError(f"--benchmark {args.benchmark}: give {' or '.join(BENCHMARKS)}, no verb")
-    if args.models is None:
-        raise ValueError("--models is missing: name a model's folder, or the --out of --each-user")
+    models = args.models or Path("runs/emg-codec")
     data = options.needed_data(args.benchmark_data)
     language = None if args.kenlm is None else KenLetters(args.kenlm)
-    command = f"emgcodec evaluate --benchmark {args.benchmark} --models {args.models}"
+    command = f"emgcodec evaluate --benchmark {args.benchmark} --models {models}"
     command += "" if args.users == "*" else f" --users '{args.users}'"
     result = score_benchmark(
         data,
-        args.models,
+        models,
         {"greedy": greedy, "beam": BeamDecoder(language)},
         pattern=args.users,
         command=f"{command} --data $EMGCODEC_DATA",

@@ -3,7 +3,7 @@
 Example:
   emgcodec train smoke --out runs/smoke
   emgcodec train student --out runs/student --data corpora/ --resume --set optim.minutes=40
-  emgcodec train emg-codec --out runs/personal --data sessions/ --each-user 'user*' --resume
+  emgcodec train emg-codec --data sessions/ --each-user 'user*' --resume
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     parser.add_argument("recipe", help="a TOML file, or a bundled one such as student or emg-codec")
-    parser.add_argument("--out", type=Path, required=True, help="folder for model, log and state")
+    parser.add_argument(
+        "--out", type=Path, help="folder for model, log and state; default: runs/RECIPE"
+    )
     parser.add_argument(
         "--data",
         type=Path,
@@ -54,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from emgcodec.train.recipe import Recipe
 
     recipe = Recipe.load(args.recipe, args.changes)
+    args.out = args.out or Path("runs") / Path(args.recipe).stem
     options.make_folder(args.out)
     if args.each_user:
         return _each_user(args, recipe)

@@ -58,11 +58,13 @@ def train_each(
         model = train(own, out / split.name, data=data, cache=cache, resume=resume)
         if model is None:
             return None
-        path = out / split.name / _SCORES
-        if not path.is_file():
-            scores = score_split(Codec.from_pretrained(model), split, {"greedy": greedy})
-            write_json(path, plain(scores))
-        people[split.name] = json.loads(path.read_text("utf-8"))
+        codec, path = Codec.from_pretrained(model), out / split.name / _SCORES
+        known = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        if known.get("codec_id") != codec.codec_id:  # a model that was trained anew since
+            scores = plain(score_split(codec, split, {"greedy": greedy}))
+            known = {"codec_id": codec.codec_id, "scores": scores}
+            write_json(path, known)
+        people[split.name] = known["scores"]
     return people
 
 

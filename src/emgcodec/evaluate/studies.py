@@ -151,7 +151,7 @@ STUDIES = {
         "student",
         ("data.weights={ 3dc = 1.0 }", "optim.steps=600"),
         _BOTTLENECKS,
-        "none",
+        ("none",),
         range(5),
         {
             "score": "balanced accuracy of frames of each person, as in the evidence table",
@@ -164,7 +164,7 @@ STUDIES = {
         "student",
         ("optim.steps=1200",),
         _SIZES,
-        "teacher",
+        ("teacher", "1/50 from scratch"),
         range(3),
         {
             "score": "balanced accuracy of frames of each person, as in the evidence table",
@@ -191,7 +191,7 @@ STUDIES = {
             "optim.lr=3e-3",
         ),
         _BOTTLENECKS,
-        "none",
+        ("none",),
         range(1),
         _typing_protocol("the TDS preset at 31.25 frames a second instead of 125, no masks", 2500),
         typing,
@@ -215,7 +215,7 @@ STUDIES = {
             'frontend={kind="log_spectrogram", window=128, mlp_dim=128, rolls=[-1, 0, 1]}',
         ),
         _PAIR,
-        "teacher",
+        ("teacher", "student alone"),
         range(1),
         _typing_protocol(
             "transformers on log spectrograms instead of the raw signal, at 31.25 frames a second",
@@ -234,7 +234,7 @@ STUDIES = {
             "quantizer.levels=4",
         ),
         _RATES,
-        "31.2 frames/s, 1024 codes",
+        ("31.2 frames/s, 1024 codes",),
         range(3),
         {
             "score": "balanced accuracy of frames of each person, from the first levels alone; "
@@ -249,7 +249,7 @@ STUDIES = {
         "student",
         ("optim.steps=1200",),
         _WIDTHS,
-        "student",
+        ("student",),
         range(3),
         {
             "score": "balanced accuracy of frames of each person, as in the evidence table",
@@ -264,7 +264,7 @@ STUDIES = {
             "student",
             (f"data.weights.{device}=0.0", "optim.steps=1200"),
             {"codec": ()},
-            "codec",
+            ("codec",),
             range(3),
             {
                 "score": "balanced accuracy of frames of each person, by a linear probe that is "
@@ -280,7 +280,7 @@ STUDIES = {
         "student",
         (),
         {"student": ()},
-        "student",
+        ("student",),
         range(5),
         {
             "score": "balanced accuracy of frames of each person, as in the evidence table, of the "

@@ -24,12 +24,12 @@ class Study:
         fixed: Changes that all share.
         variants: Changes by name; ``$RUNS`` is the folder of trainings, ``$FOLD`` the fold. A
             teacher comes before those whom it teaches.
-        baseline: The variant that others are compared with.
+        baselines: Variants that others are compared with; the first is a teacher, if any is.
         folds: Which of the five.
         protocol: How it is scored.
         score: Of a codec that has not met the people of a fold: ``scores`` by mode, data set and
             person, and whatever else there is to say.
-        compare: Of the baseline's codec and another of its codebooks, more to say.
+        compare: Of the first baseline's codec and another of its codebooks, more to say.
         simulated: Makes the folder of typing to train on among the runs; None for the corpora.
         error: Whether less is better.
         row: Of the evidence, whose trainings serve; by default there are some of its own.
@@ -39,7 +39,7 @@ class Study:
     recipe: str
     fixed: tuple[str, ...]
     variants: Mapping[str, tuple[str, ...]]
-    baseline: str
+    baselines: tuple[str, ...]
     folds: Sequence[int]
     protocol: Mapping[str, str]
     score: Callable[[Codec, int, Path], dict[str, Any]]
@@ -92,12 +92,16 @@ def run_study_job(
         for change in study.variants[variant]
     )
     fixed = (*study.fixed, *own, *place, *changes)
+    teacher = folder(study.baselines[0]) / "model"
+    taught = study.compare is not None and variant != study.baselines[0]
+    if taught and not teacher.is_dir():
+        raise ValueError(f"{teacher} is missing: run --variant {study.baselines[0]!r} first")
     codec = Codec.from_pretrained(trained(study.recipe, folder(variant), fixed, data))
     scores = study.score(codec, fold, data)
-    if study.compare is not None and variant != study.baseline:
-        teacher = Codec.from_pretrained(folder(study.baseline) / "model")
-        if codec.vocab_id == teacher.vocab_id:
-            scores |= study.compare(teacher, codec, fold, data)
+    if study.compare is not None and taught:
+        guide = Codec.from_pretrained(teacher)
+        if codec.vocab_id == guide.vocab_id:
+            scores |= study.compare(guide, codec, fold, data)
     return {
         **said,
         "study": name,

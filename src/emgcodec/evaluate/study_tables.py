@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,8 +31,25 @@ def write_studies(folder: Path, page: Path) -> None:
     ]
     for name, study in STUDIES.items():
         lines += _study(name, study, found[name])
+    lines += _published(folder.parent / "distillation.json")
     with written_beside(page) as beside:
         beside.write_text("\n".join(lines), encoding="utf-8")
+
+
+def _published(path: Path) -> Iterator[str]:
+    """What a few steps of the published pair take."""
+    if not path.is_file():
+        return
+    r = json.loads(path.read_text("utf-8"))
+    yield from ("## The published pair", "")
+    yield (
+        f"{r['teacher_parameters'] / 1e6:.0f} M parameters teach {r['student_parameters'] / 1e6:.1f}"
+        f" M for {r['steps']} steps of {r['windows_per_step']} windows of "
+        f"{r['seconds_per_window']:g} s on simulated typing: {r['step_seconds']:.1f} s a step and "
+        f"{r['peak_gib']:.1f} GiB at most, {r['precision']}, {r['threads']} threads, "
+        f"{r['machine']}. To the end it was not trained. `{r['command']}`, commit `{r['commit']}`."
+    )
+    yield ""
 
 
 def _study(name: str, study: Study, results: Results) -> Iterator[str]:
@@ -39,7 +57,8 @@ def _study(name: str, study: Study, results: Results) -> Iterator[str]:
     yield from (f"- {key}: {text}." for key, text in study.protocol.items())
     places = _places(results)
     modes = [" ".join(place) for place in places]
-    heads = ["", "encoder", "bits a frame", "perplexity / size by level", *modes, "lost", "folds"]
+    heads = ["", "encoder", "bits a frame", "perplexity / size by level", *modes]
+    heads += [*(f"lost against {name}, {modes[-1]}" for name in study.baselines if modes), "folds"]
     yield from ("", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|")
     for variant in study.variants:
         found = results.get(variant, ())
@@ -49,7 +68,7 @@ def _study(name: str, study: Study, results: Results) -> Iterator[str]:
         size = f"{found[0]['encoder_parameters'] / 1e6:.2f} M"
         cells = [variant, size, str(found[0]["bits_per_frame"]), _usage(found)]
         cells += [str(Summary.of(pooled(found, "scores", *place))) for place in places]
-        cells += [_lost(study, results, variant, places[-1])]
+        cells += [_lost(study, results, variant, base, places[-1]) for base in study.baselines]
         yield f"| {' | '.join(cells)} | {len(found)} of {len(study.folds)} |"
     if any("bit_rate" in r for found in results.values() for r in found):
         yield from _levels(study, results)
@@ -81,9 +100,9 @@ def _levels(study: Study, results: Results) -> Iterator[str]:
 
 
 def _codes(study: Study, results: Results) -> Iterator[str]:
-    """Agreement of codes with the baseline's, and a sequence model of those on either's."""
+    """Agreement of codes with the teacher's, and a sequence model of those on either's."""
     shares = ("level 1", "chance 1", "level 2", "chance 2", "level 2 given 1")
-    heads = [f"codes as the {study.baseline}'s, calibrated", "frames", *shares]
+    heads = [f"codes as the {study.baselines[0]}'s, calibrated", "frames", *shares]
     yield from ("", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|")
     compared = {
         variant: found
@@ -133,13 +152,13 @@ def _usage(found: Sequence[Result]) -> str:
     return ", ".join(f"{share:.2f}" for share in shares)
 
 
-def _lost(study: Study, results: Results, variant: str, place: tuple[str, str]) -> str:
-    """Points that a variant lies behind the baseline on the same people."""
-    if variant == study.baseline:
+def _lost(
+    study: Study, results: Results, variant: str, baseline: str, place: tuple[str, str]
+) -> str:
+    """Points that a variant lies behind a baseline on the same people."""
+    if variant == baseline:
         return ""
-    ours, base = (
-        pooled(results.get(row, ()), "scores", *place) for row in (variant, study.baseline)
-    )
+    ours, base = (pooled(results.get(row, ()), "scores", *place) for row in (variant, baseline))
     lost, most = paired_loss(base, ours) if study.error else paired_loss(ours, base)
     return "not run" if np.isnan(lost) else f"{100 * lost:+.1f} (at most {100 * most:+.1f})"
 

@@ -39,6 +39,7 @@ class Distiller(nn.Module):
         super().__init__()
         self._teacher = (teacher.to(student.device).eval().requires_grad_(False),)  # no part of us
         self._student = (student,)
+        self.teacher_id = teacher.codec_id
         self._temperature, self._loss = recipe.temperature, loss
         self._heads = _shared_heads(teacher, student) if loss.scores > 0 else []
         _require_alike(teacher, student, "sample_rate", "hop_length", "features")

@@ -171,7 +171,8 @@ class Training:
             batch = self.windows.batch(self.step, part * world + rank).to(self.codec.device)
             waited = time.monotonic() - began
             with self.fabric.autocast():
-                out = forward(self.codec, batch, quantize=share >= recipe.loss.quantizer_start)
+                made = recipe.distill.codebooks or share >= recipe.loss.quantizer_start
+                out = forward(self.codec, batch, quantize=made)
                 taught = {} if self.distiller is None else self.distiller(batch, out)
             terms, facts = self._losses(out, batch, taught)
             (terms["loss"] / optim.accumulate).backward()
@@ -273,6 +274,7 @@ class Training:
             "processes": self.fabric.world_size,
             "device": str(self.codec.device),
             "data_hash": self.data,
+            **({"teacher": self.distiller.teacher_id} if self.distiller else {}),
         }
 
     @torch.no_grad()

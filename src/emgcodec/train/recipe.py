@@ -266,7 +266,8 @@ class DistillRecipe:
     Attributes:
         teacher: A bundled model or a folder, of the same frames and features; empty for none.
         temperature: That scores of both are divided by before they are compared.
-        codebooks: Whether the student takes the teacher's codebooks, which no longer move.
+        codebooks: Whether the student takes the teacher's codebooks, which no longer move. It uses
+            them from the start.
     """
 
     teacher: str = ""

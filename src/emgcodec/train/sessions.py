@@ -19,6 +19,9 @@ from emgcodec.io import session_user
 DATASET = "emg2qwerty"
 PARTS = ("train", "val", "test")
 
+GENERIC = "generic"
+"""Split of all people but those who test: it is nobody's own, and found by this name alone."""
+
 HELD = 2
 """Sessions of a person that select, and that test, where no file says which."""
 
@@ -76,14 +79,18 @@ def find_splits(folder: Path, pattern: str = "*") -> list[Split]:
 
     Args:
         folder: Of the sessions; split files lie in it, in ``splits`` or in ``config/user``.
-        pattern: Of names, such as ``user*``.
+        pattern: Of names, such as ``user*``; only `GENERIC` itself matches that.
 
     Raises:
         ConfigError: if nothing matches, or a file is missing or says something else.
     """
     files = [f for part in _FOLDERS for f in sorted((folder / part).glob("*.y*ml"))]
     if files:
-        chosen = [_read(f, folder) for f in files if fnmatch(f.stem, pattern)]
+        chosen = [
+            _read(f, folder)
+            for f in files
+            if fnmatch(f.stem, pattern) and (f.stem != GENERIC or pattern == GENERIC)
+        ]
         known = [f.stem for f in files]
     else:
         people: dict[str, list[Path]] = defaultdict(list)

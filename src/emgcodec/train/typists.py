@@ -10,7 +10,7 @@ from tqdm import tqdm
 from emgcodec.files import written_beside
 from emgcodec.io import write_session
 from emgcodec.simulate import SIMULATOR_VERSION, Person, typing_recording
-from emgcodec.train.sessions import HELD, Split
+from emgcodec.train.sessions import GENERIC, HELD, Split
 
 _FIRST_PERSON = 5000  # nobody whom another training meets
 
@@ -70,7 +70,7 @@ def _write_splits(folder: Path, paths: Mapping[str, list[Path]], test_users: int
     testing, learning = names[:test_users], names[test_users:]
     splits = [
         Split(
-            "generic",
+            GENERIC,
             tuple(path for name in learning for path in paths[name][:-1]),
             tuple(paths[name][-1] for name in learning),
             tuple(path for name in testing for path in paths[name][-HELD:]),
