@@ -42,12 +42,13 @@ def _published(path: Path) -> Iterator[str]:
         return
     r = json.loads(path.read_text("utf-8"))
     yield from ("## The published pair", "")
+    teacher, student = (r[f"{who}_parameters"] / 1e6 for who in ("teacher", "student"))
     yield (
-        f"{r['teacher_parameters'] / 1e6:.0f} M parameters teach {r['student_parameters'] / 1e6:.1f}"
-        f" M for {r['steps']} steps of {r['windows_per_step']} windows of "
-        f"{r['seconds_per_window']:g} s on simulated typing: {r['step_seconds']:.1f} s a step and "
-        f"{r['peak_gib']:.1f} GiB at most, {r['precision']}, {r['threads']} threads, "
-        f"{r['machine']}. To the end it was not trained. `{r['command']}`, commit `{r['commit']}`."
+        f"{teacher:.0f} M parameters teach {student:.1f} M for {r['steps']} steps of "
+        f"{r['windows_per_step']} windows of {r['seconds_per_window']:g} s on simulated typing: "
+        f"{r['step_seconds']:.1f} s a step and {r['peak_gib']:.1f} GiB at most, {r['precision']}, "
+        f"{r['threads']} threads, {r['machine']}. To the end it was not trained. `{r['command']}`, "
+        f"commit `{r['commit']}`."
     )
     yield ""
 
