@@ -285,8 +285,9 @@ STUDIES = {
         {
             "score": "balanced accuracy of frames of each person, as in the evidence table, of the "
             "same models",
-            "calibration": "on the first seconds of the wearing's first block, on all of it, or on "
-            "all that there is, without labels; what is scored is always the same",
+            "calibration": "on the first blocks of the training people of the corpus; or on the "
+            "first seconds of the wearing's own first block, on all of it, or on all that there "
+            "is; without labels. What is scored is always the same",
         },
         by_calibration(*CORPORA),
         row="student",

@@ -84,12 +84,20 @@ def by_levels(*corpora: str) -> Score:
 
 
 def by_calibration(*corpora: str) -> Score:
-    """The gesture head after more and more of the wearing was heard, unlabelled."""
+    """The gesture head after other people were heard, or more and more of the wearing; unlabelled.
+
+    Other people are those who train, in the calibration blocks of the same device.
+    """
 
     def score(codec: Codec, fold: int, data: Path) -> dict[str, Any]:
         scores: dict[str, dict[str, Any]] = {}
         for corpus in corpora:
-            takes = load_takes(data, corpus, people(fold, "test"), codec)
+            if not (takes := load_takes(data, corpus, people(fold, "test"), codec)):
+                continue
+            others = load_takes(data, corpus, people(fold, "train"), codec)
+            usual = codec.calibrate(_recording(codec, t) for t in others if t.calibrates)
+            known = [replace(take, calibration=usual) for take in takes]
+            scores.setdefault("other people", {})[corpus] = gesture_scores(codec, known, True)
             for mode, heard in _HEARD.items():
                 known = takes if heard is None else _calibrated(codec, takes, *heard)
                 found = gesture_scores(codec, known, heard is not None)
@@ -119,11 +127,16 @@ def _calibrated(
         rest = left.setdefault(s.wearing, seconds)
         length = s.x.shape[1] if rest == inf else min(s.x.shape[1], round(rest * codec.sample_rate))
         if length > 0 and (everything or take.calibrates):
-            part = Recording(s.x[:, :length], codec.sample_rate, montage=s.montage, unit="adc")
-            heard.setdefault(s.wearing, []).append(part)
+            heard.setdefault(s.wearing, []).append(_recording(codec, take, length))
             left[s.wearing] = rest - length / codec.sample_rate
     known = {wearing: codec.calibrate(parts) for wearing, parts in heard.items()}
     return [replace(take, calibration=known[take.segment.wearing]) for take in takes]
+
+
+def _recording(codec: Codec, take: Take, length: int | None = None) -> Recording:
+    """The take's first samples."""
+    s = take.segment
+    return Recording(s.x[:, :length], codec.sample_rate, montage=s.montage, unit="adc")
 
 
 def probes(*corpora: str) -> Score:
