@@ -175,6 +175,7 @@ def test_what_is_missing_is_named(
         ([*benchmark, "--models", str(tmp_path)], "--data"),
         (["evaluate", "--benchmark", "typing"], "emg2qwerty"),
         (["evaluate"], "verb"),
+        (["evaluate", "--data", "x", "run", "--row", "lda"], "--data before 'run'"),
     ]
     for argv, words in cases:
         assert main(argv) != 0

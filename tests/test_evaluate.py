@@ -475,3 +475,11 @@ def test_what_is_unknown_or_missing_is_named(
 ) -> None:
     assert evaluate("run", *argv, "--data", tmp_path / "nowhere", "--results", tmp_path / "r") == 2
     assert any(word in capsys.readouterr().err for word in ("unknown", "missing"))
+
+
+def test_a_row_without_a_training_takes_no_changes(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["--row", "lda", "--fold", "0", "--set", "optim.lr=1", "--data", world]
+    assert evaluate("run", *argv, "--results", tmp_path / "r") == 2
+    assert "has no training to change" in capsys.readouterr().err
