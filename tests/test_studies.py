@@ -85,7 +85,9 @@ def test_typing_is_scored_for_each_person(
     trainings: list[Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sessions = write_sessions(tmp_path / "s", {"user0": 5, "user1": 5}, seconds=4.0)
-    toy = replace(studies.STUDIES["bottleneck-typing"], simulated=lambda runs: sessions)
+    toy = replace(
+        studies.STUDIES["bottleneck-typing"], simulated=lambda runs: sessions, folds=range(1)
+    )
     monkeypatch.setitem(studies.STUDIES, "bottleneck-typing", toy)
     assert study("bottleneck-typing", tmp_path, "--variant", "vq 1024", "--set", "optim.lr=1") == 0
     assert trainings[0].model.overrides["quantizer.kind"] == "vq"

@@ -193,7 +193,7 @@ STUDIES = {
         ),
         _BOTTLENECKS,
         ("none",),
-        range(1),
+        range(3),
         _typing_protocol("the TDS preset at 31.25 frames a second instead of 125, no masks", 2500),
         typing,
         simulated=_typists,
