@@ -237,6 +237,21 @@ def test_calibration_is_used_and_recorded(here: Path, model: str, armband: Recor
     assert Tokens.load("tok/rec.tokens").calibration == calibration.digest()
 
 
+def test_a_device_that_the_model_knows_calibrates_by_its_name(
+    here: Path, model: str, armband: Recording, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codec = Codec.from_pretrained(model)
+    codec.devices = {"band": codec.calibrate([(armband.emg, 1000)])}
+    codec.save_pretrained("known")
+    argv = ["tokenize", "rec.npy", "-o", "tok", "--sample-rate", 1000, "--model", "known"]
+    assert run(*argv, "--calibration", "band") == 0
+    assert Tokens.load("tok/rec.tokens").calibration == codec.devices["band"].digest()
+    assert run("info", "known") == 0
+    assert "devices       band\n" in capsys.readouterr().out
+    assert run(*argv, "--calibration", "myo") == 2
+    assert "neither a file nor a device that" in capsys.readouterr().err
+
+
 def test_decode_prints_events_under_the_name_of_their_file(
     here: Path, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from emgcodec import (
     list_pretrained,
     sample,
 )
+from emgcodec.calibration import save_calibrations
 
 PARAMETERS = {  # encoder (before the quantizer), codebooks, decoder, heads
     "emg-codec": (276_240, 524_288, 422_448, 25_443),
@@ -494,3 +496,29 @@ def test_heads_that_do_not_exist_are_named() -> None:
         plain.encode(emg(plain, 1600))
     with pytest.raises(CodecError, match="encode_latent"):
         plain.tokenize(noise(32), sample_rate=2000, montage="emg2qwerty")
+
+
+def test_a_model_knows_the_devices_of_those_it_learned_from(tmp_path: Path) -> None:
+    codec = Codec.from_preset("student-small")
+    rec = Recording(noise(8, 20_000), 200, montage="myo", unit="adc")
+    codec.devices = {"myo": codec.calibrate([rec])}
+    codec.save_pretrained(tmp_path / "model")
+    loaded = Codec.from_pretrained(tmp_path / "model")
+    assert loaded.devices == codec.devices
+    assert loaded.codec_id == codec.codec_id  # what it knows of devices makes no other codec of it
+    tokens = loaded.tokenize(rec, calibration=loaded.devices["myo"])
+    assert tokens.calibration == codec.devices["myo"].digest()
+    path = tmp_path / "model" / "devices.safetensors"
+    with pytest.raises(CalibrationError, match="not of a wearing"):
+        Calibration.load(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:])
+    with pytest.raises(ModelError, match="damaged"):
+        Codec.from_pretrained(tmp_path / "model")
+    save_calibrations({"myo": replace(codec.devices["myo"], features="of-another")}, path)
+    with pytest.raises(ModelError, match="other features"):
+        Codec.from_pretrained(tmp_path / "model")
+    codec.devices = {}
+    codec.save_pretrained(tmp_path / "model")
+    assert not path.exists()
+    assert Codec.from_pretrained(tmp_path / "model").devices == {}

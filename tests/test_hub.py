@@ -15,7 +15,7 @@ import pytest
 from helpers import codec_for
 from local_hub import TOKEN, Files, LocalHub
 
-from emgcodec import Codec, Tokens
+from emgcodec import Codec, Tokens, sample
 
 SRC = Path(__file__).parents[1] / "src"
 
@@ -87,7 +87,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     codec = Codec(codec_for("student").config.replace(weights_license="Some\x1b[31m licence."))
     codec.load_state_dict(codec_for("student").state_dict())
-    codec.eval().save_pretrained(folder)
+    codec.eval()
+    codec.devices = {"armband": codec.calibrate([sample("armband")])}
+    codec.save_pretrained(folder)
     return folder
 
 
@@ -184,7 +186,9 @@ def test_only_whole_models_of_this_package_are_read(
     assert not any(name in line for line in taken for name in ("newer", "huge", "long", "pickled"))
 
 
-@pytest.mark.parametrize("path", ["model.safetensors", "config.json", "golden.tokens"])
+@pytest.mark.parametrize(
+    "path", ["model.safetensors", "config.json", "golden.tokens", "devices.safetensors"]
+)
 def test_an_altered_file_of_the_same_size_is_not_kept(
     hub: LocalHub, client: Client, files: Files, codec_id: str, path: str
 ) -> None:

@@ -18,7 +18,14 @@ from training import people, small_codec, taken, write_people
 from emgcodec import GESTURES, Codec, Event, Montage, Recording, evidence
 from emgcodec.config import ConfigError
 from emgcodec.train import prepared
-from emgcodec.train.data import UNLABELLED, Segment, calibrations, is_calibration, load_segments
+from emgcodec.train.data import (
+    UNLABELLED,
+    Segment,
+    calibrations,
+    is_calibration,
+    load_segments,
+    usual_calibrations,
+)
 from emgcodec.train.prepared import load_prepared, sources
 from emgcodec.train.recipe import AugmentRecipe, DataRecipe
 from emgcodec.train.windows import Windows
@@ -366,3 +373,17 @@ def test_simulated_people_come_on_many_montages_in_two_takes_each() -> None:
     assert facts == [("simulated", str(n), f"take{k}") for n in range(2) for k in range(2)]
     assert {e.label for r in recs for e in r.events} == set(GESTURES)
     assert len({r.montage for r in recs}) == 2
+
+
+def test_a_device_is_known_by_the_first_blocks_of_all_who_wore_it() -> None:
+    segments, codec = people()
+    found = usual_calibrations(segments, codec)
+    assert set(found) == {"3dc", "myo"}
+    assert (found["3dc"].sample_rate, found["myo"].sample_rate) == (1000.0, 200.0)
+    first = [s for s in segments if s.montage.name == "myo" and is_calibration(s, segments)]
+    assert {s.subject for s in first} == {"myo_laval/S1", "myo_laval/S3"}
+    own = [codec.calibrate([(s.x, codec.sample_rate)]) for s in first]
+    frames = sum(c.frames[0] for c in own)
+    mean = sum(c.mean[0] * c.frames[0] for c in own) / frames
+    assert found["myo"].mean[0] == pytest.approx(mean, abs=0.05)
+    assert usual_calibrations([replace(s, dataset="simulated") for s in segments], codec) == {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from emgcodec.montage import Montage, MontageError
 
 _FORMAT_VERSION = 1
 _KEY = "emgcodec_calibration"
+_PARTS = ("mean", "std", "frames")
 
 
 class CalibrationError(ValueError):
@@ -48,7 +49,7 @@ class Calibration:
     mains: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("mean", "std", "frames"):
+        for name in _PARTS:
             array = np.array(getattr(self, name), np.float64)
             if not np.isfinite(array).all() or (name != "mean" and (array < 0).any()):
                 raise CalibrationError(f"calibration {name} holds negative or non-finite numbers")
@@ -117,15 +118,7 @@ class Calibration:
 
     def save(self, path: str | Path) -> None:
         """Writes one safetensors file, beside `path` first and then renamed."""
-        from safetensors.numpy import save
-
-        header = self._header() | {"digest": self.digest()}
-        arrays = {"mean": self.mean, "std": self.std, "frames": self.frames}
-        data = save(
-            {k: np.ascontiguousarray(v) for k, v in arrays.items()}, {_KEY: json.dumps(header)}
-        )
-        with written_beside(path) as beside:
-            beside.write_bytes(data)
+        save_calibrations({"": self}, path)
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:
@@ -134,29 +127,61 @@ class Calibration:
         Raises:
             CalibrationError: if the file is foreign, damaged or newer than this version.
         """
-        from safetensors import SafetensorError, safe_open
+        found = load_calibrations(path)
+        if list(found) != [""]:
+            raise CalibrationError(f"{path} holds calibrations of {list(found)}, not of a wearing")
+        return found[""]
 
-        try:
-            with safe_open(str(path), framework="numpy") as file:
-                header = json.loads((file.metadata() or {})[_KEY])
-                arrays = {name: file.get_tensor(name) for name in ("mean", "std", "frames")}
-            if header.pop("format_version") != _FORMAT_VERSION:
-                raise CalibrationError(f"{path} has another format version: upgrade emgcodec")
-            digest = header.pop("digest")
-            montage = Montage.from_dict(header.pop("montage"))
-            calibration = cls(**arrays, **header, montage=montage)
-        except (
-            MontageError,
-            SafetensorError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            json.JSONDecodeError,
-        ) as error:
-            raise CalibrationError(f"{path} is not a calibration file: {error}") from error
-        if calibration.digest() != digest:
-            raise CalibrationError(f"{path} is damaged: its checksum does not fit")
-        return calibration
+
+def save_calibrations(calibrations: Mapping[str, Calibration], path: str | Path) -> None:
+    """Writes several into one safetensors file, beside `path` first and then renamed.
+
+    Args:
+        calibrations: By name.
+        path: Where to.
+    """
+    from safetensors.numpy import save
+
+    header = {name: c._header() | {"digest": c.digest()} for name, c in calibrations.items()}
+    arrays = {
+        f"{name}/{part}": np.ascontiguousarray(getattr(c, part))
+        for name, c in calibrations.items()
+        for part in _PARTS
+    }
+    with written_beside(path) as beside:
+        beside.write_bytes(save(arrays, {_KEY: json.dumps(header)}))
+
+
+def load_calibrations(path: str | Path) -> dict[str, Calibration]:
+    """Reads what `save_calibrations` wrote.
+
+    Raises:
+        CalibrationError: if the file is foreign, damaged or newer than this version.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    found = {}
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            for name, header in json.loads((file.metadata() or {})[_KEY]).items():
+                arrays = {part: file.get_tensor(f"{name}/{part}") for part in _PARTS}
+                if header.pop("format_version") != _FORMAT_VERSION:
+                    raise CalibrationError(f"{path} has another format version: upgrade emgcodec")
+                digest = header.pop("digest")
+                montage = Montage.from_dict(header.pop("montage"))
+                found[name] = Calibration(**arrays, **header, montage=montage)
+                if found[name].digest() != digest:
+                    raise CalibrationError(f"{path} is damaged: its checksum does not fit")
+    except (
+        MontageError,
+        SafetensorError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        json.JSONDecodeError,
+    ) as error:
+        raise CalibrationError(f"{path} is not a calibration file: {error}") from error
+    return found
 
 
 Calibrations = Calibration | Sequence[Calibration | None] | None

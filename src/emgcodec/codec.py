@@ -13,8 +13,9 @@ import torch
 
 from emgcodec.calibration import Calibration, Calibrations
 from emgcodec.card import model_card
+from emgcodec.config import CodecConfig
 from emgcodec.fitting import HeadFit, fit_head
-from emgcodec.folder import load_config, load_tensors, save_model, stored_dtype
+from emgcodec.folder import load_config, load_devices, load_tensors, save_model, stored_dtype
 from emgcodec.golden import golden_tokens
 from emgcodec.hub import upload
 from emgcodec.montage import Montage
@@ -36,7 +37,15 @@ class Codec(TensorCodec):
 
     Args:
         config: What to build; `from_preset` and `from_pretrained` are the usual ways.
+
+    Attributes:
+        devices: Calibrations by montage name, on the people whom the codec learned from: better
+            than none for somebody who wears the same device, in its own units.
     """
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__(config)
+        self.devices: dict[str, Calibration] = {}
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> Codec:
@@ -83,17 +92,19 @@ class Codec(TensorCodec):
         tensors = load_tensors(directory, config)
         codec = cls(config)
         codec.load_state_dict(tensors)
+        codec.devices = load_devices(directory, codec.features)
         return codec.to(device).eval()
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Writes config.json, model.safetensors, a model card and golden codes.
+        """Writes config.json, model.safetensors, a model card, golden codes and `devices`.
 
         `from_pretrained` reads them. The weights are rounded in place to the type they are stored
         in: the file is the model. Golden codes are what it makes of a simulated recording.
         """
         self.round_weights()
         card = model_card(self.config, parameters=self.num_parameters())
-        save_model(directory, self.config, self.state_dict(), card, golden_tokens(self))
+        golden = golden_tokens(self)
+        save_model(directory, self.config, self.state_dict(), card, golden, self.devices)
 
     def push_to_hub(
         self, repo_id: str, *, private: bool = False, token: str | bool | None = None

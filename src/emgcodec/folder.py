@@ -1,4 +1,4 @@
-"""A codec as a folder: config.json, model.safetensors, a card and golden codes, read strictly.
+"""A codec as a folder: its config, weights, card, golden codes and known devices, read strictly.
 
 No pickle is ever read, no tensor is ever missing or left over, and the stored numbers are the
 model: parameters are rounded to the stored type before they are scored or hashed. The hash of
@@ -20,15 +20,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from emgcodec.calibration import Calibration, load_calibrations, save_calibrations
 from emgcodec.config import CodecConfig, require
 from emgcodec.files import file_sha256
 from emgcodec.nn.outline import LARGEST_MODEL, outline
 from emgcodec.tokens import Tokens
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
-CARD_FILE, GOLDEN_FILE = "README.md", "golden.tokens"
+CARD_FILE, GOLDEN_FILE, DEVICES_FILE = "README.md", "golden.tokens", "devices.safetensors"
 
-LARGEST = dict.fromkeys((CONFIG_FILE, CARD_FILE, GOLDEN_FILE), 1 << 22) | {
+LARGEST = dict.fromkeys((CONFIG_FILE, CARD_FILE, GOLDEN_FILE, DEVICES_FILE), 1 << 22) | {
     WEIGHTS_FILE: LARGEST_MODEL
 }
 """Files of a model, its weights last, and the bytes of each that are read at most."""
@@ -51,6 +52,7 @@ def save_model(
     tensors: Mapping[str, Tensor],
     card: str,
     golden: Tokens | None,
+    devices: Mapping[str, Calibration],
 ) -> None:
     """Writes the files beside `directory` first, so that a reader never sees half a model."""
     target = Path(directory)
@@ -71,11 +73,13 @@ def save_model(
         (Path(beside) / WEIGHTS_FILE).write_bytes(weights)
         if golden is not None:
             golden.save(Path(beside) / GOLDEN_FILE)
-        else:  # those in place are of other weights
-            (target / GOLDEN_FILE).unlink(missing_ok=True)
-        for name in (WEIGHTS_FILE, CARD_FILE, GOLDEN_FILE, CONFIG_FILE):
+        if devices:
+            save_calibrations(devices, Path(beside) / DEVICES_FILE)
+        for name in (WEIGHTS_FILE, CARD_FILE, GOLDEN_FILE, DEVICES_FILE, CONFIG_FILE):
             if (Path(beside) / name).exists():
                 os.replace(Path(beside) / name, target / name)
+            else:  # what is in place is another model's
+                (target / name).unlink(missing_ok=True)
 
 
 def load_config(directory: Path) -> CodecConfig:
@@ -101,6 +105,24 @@ def _read_config(directory: Path) -> tuple[CodecConfig, str | None]:
         return config, checksum
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read: {error}") from error
+
+
+def load_devices(directory: Path, features: str) -> dict[str, Calibration]:
+    """Reads devices.safetensors; a model without it knows no device.
+
+    Raises:
+        ModelError: if it is damaged, or for other features than the model's.
+    """
+    path = directory / DEVICES_FILE
+    if not path.is_file():
+        return {}
+    try:
+        devices = load_calibrations(path)
+    except (ValueError, OSError) as error:
+        raise ModelError(str(error)) from error
+    if strange := sorted(name for name, c in devices.items() if c.features != features):
+        raise ModelError(f"{path}: {strange} are for other features than the model's {features!r}")
+    return devices
 
 
 def load_tensors(directory: Path, config: CodecConfig) -> dict[str, Tensor]:

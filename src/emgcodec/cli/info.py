@@ -90,5 +90,6 @@ def _show_model(name: str | None) -> None:
     for part in ("encoder", "codebooks", "decoder", "heads"):
         print(f"{part:<13} {codec.num_parameters(part):,} parameters")
     print(f"heads         {', '.join(codec.heads)}")
+    print(f"devices       {', '.join(codec.devices) or 'none known'}")
     print(f"weights       {codec.config.weights_license or 'untrained'}")
     print(json.dumps(dict(codec.config.provenance), indent=1, ensure_ascii=False))

@@ -7,7 +7,11 @@ import itertools
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from emgcodec.calibration import Calibration
+    from emgcodec.codec import Codec
 
 
 def add_recording_options(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +44,29 @@ def add_model_option(parser: argparse.ArgumentParser) -> None:
 
 def add_calibration_option(parser: argparse.ArgumentParser) -> None:
     """What is known of the wearing."""
-    parser.add_argument("--calibration", type=Path, help="file from Calibration.save")
+    parser.add_argument(
+        "--calibration",
+        metavar="FILE",
+        help="from Calibration.save; or the name of a device that the model knows (see info)",
+    )
+
+
+def calibration(codec: Codec, named: str | None) -> Calibration | None:
+    """The calibration in a file, or of a device that the codec knows.
+
+    Raises:
+        CalibrationError: if there is neither.
+    """
+    from emgcodec.calibration import Calibration, CalibrationError
+
+    if named is None or named in codec.devices:
+        return codec.devices[named] if named else None
+    if not Path(named).is_file():
+        raise CalibrationError(
+            f"--calibration {named}: neither a file nor a device that {codec.config.name!r} knows "
+            f"({sorted(codec.devices)})"
+        )
+    return Calibration.load(named)
 
 
 def make_folder(path: Path) -> None:

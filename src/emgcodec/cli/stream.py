@@ -52,14 +52,13 @@ def run(args: argparse.Namespace) -> int:
     """Writes frames as they become known; at the end or at Ctrl-C the last of them."""
     from tqdm import tqdm
 
-    from emgcodec.calibration import Calibration
     from emgcodec.codec import Codec
 
     codec = Codec.from_pretrained(args.model)
     frame = codec.hop_length / codec.sample_rate
     find = _lsl if args.lsl else _stdin if args.path == "-" else _file
     rate, unit, montage, blocks = find(args, codec.config.montage, frame)
-    calibration = Calibration.load(args.calibration) if args.calibration else None
+    calibration = options.calibration(codec, args.calibration)
     stream = codec.encode_stream(
         sample_rate=rate, unit=unit, montage=montage, calibration=calibration
     )

@@ -26,13 +26,12 @@ def run(args: argparse.Namespace) -> int:
     """Writes the files; a recording that fails is named, the others are still done."""
     from tqdm import tqdm
 
-    from emgcodec.calibration import Calibration
     from emgcodec.codec import Codec
     from emgcodec.io import read_all
 
     options.make_folder(args.out)
     codec = Codec.from_pretrained(args.model)
-    calibration = Calibration.load(args.calibration) if args.calibration else None
+    calibration = options.calibration(codec, args.calibration)
     names: set[str] = set()
     done: list[float] = []
     failed = 0

@@ -36,13 +36,11 @@ class Take:
         segment: Signal and labels.
         calibrates: Whether it is part of its wearing's calibration block.
         calibration: Of its wearing.
-        sample_rate: Hz, of the source.
     """
 
     segment: Segment
     calibrates: bool
     calibration: Calibration
-    sample_rate: float
 
     def signal(self, codec: Codec, calibrated: bool) -> dict[str, Any]:
         """Arguments of `Codec.encode`, cold or calibrated."""
@@ -54,16 +52,15 @@ class Take:
 def load_takes(data: Path, corpus: str, people: Iterable[str], codec: Codec) -> list[Take]:
     """What is scored of those of the people who belong to a corpus, and calibration blocks."""
     files = corpus_files(data, corpus, people)
-    recordings = [rec for file in files for rec in read_all(file)]
-    segments = load_segments(recordings, codec)
+    segments = load_segments([rec for file in files for rec in read_all(file)], codec)
     known = calibrations(segments, codec)
     takes, hop = [], codec.hop_length
-    for rec, s in zip(recordings, segments, strict=True):
+    for s in segments:
         calibrates = is_calibration(s, segments)
         for part in [slice(0, len(s.labels))] if calibrates else stretches(s.labels):
             x, labels = s.x[:, part.start * hop : part.stop * hop], s.labels[part]
             piece = replace(s, x=x, labels=labels)
-            takes.append(Take(piece, calibrates, known[s.wearing], rec.sample_rate))
+            takes.append(Take(piece, calibrates, known[s.wearing]))
     return takes
 
 

@@ -138,7 +138,7 @@ def reconstruction_scores(
         for way, level in ({} if rivals is None else rivals.levels(codec, take)).items():
             made[way] = _shaped(codec, take, level)
         x = _audible(s.x, rate)
-        band = (_LOWEST, min(_HIGHEST, 0.45 * take.sample_rate))
+        band = (_LOWEST, min(_HIGHEST, 0.45 * s.sample_rate))
         for way, wave in made.items():
             y = _audible(wave[:, : x.shape[1]], rate)
             size = np.sqrt(np.square(y).mean(axis=1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import numpy as np
@@ -36,6 +36,7 @@ class Segment:
         wearing: Subject and session: electrodes stay where they are within it.
         block: The joined recording that it was part of; the first of a wearing calibrates.
         montage: Its electrodes.
+        sample_rate: Hz, of the source.
         x: (C, N) float32 at the codec's rate.
         labels: (T,) index into `GESTURES` for each frame, or `UNLABELLED`.
         keys: (n,) label ids of the keys that were pressed, in the order of time.
@@ -47,6 +48,7 @@ class Segment:
     wearing: str
     block: str
     montage: Montage
+    sample_rate: float
     x: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
     keys: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -87,6 +89,7 @@ def prepare(rec: Recording, codec: Codec, x: npt.NDArray[np.float32] | None = No
         wearing=f"{subject}/{rec.metadata.get('session', '')}",
         block=name.split(".")[0],
         montage=rec.montage,
+        sample_rate=rec.sample_rate,
         x=x,
         labels=_frame_labels(rec, codec, codec.num_frames(x.shape[1]), dataset in CUED),
         keys=keys,
@@ -135,6 +138,31 @@ def calibrations(
         )
         for wearing, group in tqdm(first.items(), desc="calibrating", unit="wearings")
     }
+
+
+def usual_calibrations(segments: Sequence[Segment], codec: Codec) -> dict[str, Calibration]:
+    """For each device, a calibration on the first block of everybody who wore it.
+
+    Simulated people wear none. Recordings of a device are taken to be in the same units, and of the
+    same rate.
+
+    Args:
+        segments: Of real people or not.
+        codec: Whose features.
+
+    Returns:
+        By name of the montage.
+    """
+    first = {s.wearing: s.block for s in reversed(segments) if s.dataset != "simulated"}
+    worn: dict[str, list[Segment]] = defaultdict(list)
+    for s in segments:
+        if first.get(s.wearing) == s.block:
+            worn[s.montage.name].append(s)
+    found = {}
+    for device, group in sorted(worn.items()):
+        signal = (Recording(s.x, codec.sample_rate, montage=s.montage, unit="adc") for s in group)
+        found[device] = replace(codec.calibrate(signal), sample_rate=group[0].sample_rate)
+    return found
 
 
 def is_calibration(segment: Segment, segments: Sequence[Segment]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from emgcodec.config import ConfigError, LabelHeadConfig
 from emgcodec.gestures import GESTURES
 from emgcodec.presets import preset
 from emgcodec.text import labels as key_labels
-from emgcodec.train.data import Segment
+from emgcodec.train.data import Segment, usual_calibrations
 from emgcodec.train.recipe import ModelRecipe, Recipe
 
 
@@ -48,7 +48,7 @@ def build_codec(recipe: ModelRecipe) -> Codec:
 
 
 def save_model(
-    codec: Codec, recipe: Recipe, segments: Iterable[Segment], folder: Path, facts: dict[str, Any]
+    codec: Codec, recipe: Recipe, segments: Sequence[Segment], folder: Path, facts: dict[str, Any]
 ) -> None:
     """Writes the model with its licence line and what it was made of.
 
@@ -67,10 +67,11 @@ def save_model(
         "versions": {name: version(name) for name in ("emgcodec", "torch")},
     }
     codec.config = codec.config.replace(weights_license=recipe.model.license, provenance=provenance)
+    codec.devices = usual_calibrations(segments, codec)
     codec.save_pretrained(folder)
 
 
-def _summary(segments: Iterable[Segment]) -> dict[str, dict[str, Any]]:
+def _summary(segments: Sequence[Segment]) -> dict[str, dict[str, Any]]:
     """People, recordings and signal of each data set."""
     found: dict[str, dict[str, Any]] = {}
     for s in segments:
