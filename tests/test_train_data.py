@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -387,3 +388,24 @@ def test_a_device_is_known_by_the_first_blocks_of_all_who_wore_it() -> None:
     mean = sum(c.mean[0] * c.frames[0] for c in own) / frames
     assert found["myo"].mean[0] == pytest.approx(mean, abs=0.05)
     assert usual_calibrations([replace(s, dataset="simulated") for s in segments], codec) == {}
+
+
+def test_windows_start_from_the_wearing_from_the_device_or_cold() -> None:
+    segments, codec = people()
+    usual = usual_calibrations(segments, codec)
+    own = calibrations(segments, codec)
+    found: Counter[str] = Counter()
+    some = windows(calibrated=0.3, usual=0.4)
+    for step in range(40):
+        for known in some.batch(step).calibrations:
+            if known is None:
+                found["cold"] += 1
+                continue
+            found["device"] += any(np.array_equal(c.mean, known.mean) for c in usual.values())
+            found["own"] += any(np.array_equal(c.mean, known.mean) for c in own.values())
+    total = sum(found.values())
+    assert {kind: round(n / total, 1) for kind, n in found.items()} == {
+        "own": 0.3, "device": 0.4, "cold": 0.3
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match=r"data\.usual=0\.8"):
+        DataRecipe(calibrated=0.3, usual=0.8)

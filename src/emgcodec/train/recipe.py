@@ -52,7 +52,9 @@ class DataRecipe:
         seconds: Longest window. Recordings of half of that or less come in batches of their own,
             of windows half as long and twice as many.
         batch_size: Windows of one step of one process.
-        calibrated: Share of windows that start from the wearing's calibration; others start cold.
+        calibrated: Share of windows that start from the wearing's calibration.
+        usual: Share of windows that start from what is usual for their device (`Codec.devices`);
+            all others start cold.
         split: Of typing sessions: the name of a split file, or of a person, in the folder.
     """
 
@@ -63,6 +65,7 @@ class DataRecipe:
     seconds: float = 6.0
     batch_size: int = 16
     calibrated: float = 0.6
+    usual: float = 0.0
     split: str = ""
 
     def __post_init__(self) -> None:
@@ -83,6 +86,11 @@ class DataRecipe:
             f"data.simulated={self.simulated}: the weights ask for simulated people, give some",
         )
         _require_share("data.calibrated", self.calibrated)
+        require(
+            0 <= self.usual <= 1 - self.calibrated,
+            f"data.usual={self.usual}: give at least 0, and at most what data.calibrated="
+            f"{self.calibrated} leaves",
+        )
 
 
 @dataclass(frozen=True)

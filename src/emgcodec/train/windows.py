@@ -17,7 +17,7 @@ from emgcodec.codec import Codec
 from emgcodec.gestures import GESTURES
 from emgcodec.montage import Montage
 from emgcodec.train.augment import Augmented, augment
-from emgcodec.train.data import UNLABELLED, Segment, as_calibrated
+from emgcodec.train.data import UNLABELLED, Segment, as_calibrated, usual_calibrations
 from emgcodec.train.recipe import AugmentRecipe, DataRecipe
 
 _SIZES = (16, 32, 64, 128)
@@ -124,7 +124,7 @@ class Windows:
         segments: To draw from.
         calibrations: By wearing.
         codec: Whose frames they are for.
-        data: Weights, sizes and the share of calibrated starts.
+        data: Weights, sizes and shares of the ways to start.
         recipe: What is done to each window.
         seed: Of all draws.
     """
@@ -139,7 +139,8 @@ class Windows:
         seed: int = 0,
     ) -> None:
         self._calibrations = calibrations
-        self._calibrated = data.calibrated
+        self._calibrated, self._informed = data.calibrated, data.calibrated + data.usual
+        self._usual = usual_calibrations(segments, codec) if data.usual > 0 else {}
         self._augment = recipe
         self._codec = codec
         self._seed = seed
@@ -194,7 +195,11 @@ class Windows:
         rate, hop = self._codec.sample_rate, self._codec.hop_length
         length = min(round(bucket.seconds * rate), s.x.shape[1])
         start = int(rng.integers(s.x.shape[1] - length + 1))
-        known = self._calibrations[s.wearing] if rng.random() < self._calibrated else None
+        known, chance = None, rng.random()
+        if chance < self._calibrated:
+            known = self._calibrations[s.wearing]
+        elif chance < self._informed and s.dataset != "simulated":
+            known = self._usual.get(s.montage.name)
         late = rng.normal(0.0, self._augment.label_jitter) * rate
         frame = round((start + late) / hop) + np.arange(self._codec.num_frames(length))
         inside = (frame >= 0) & (frame < len(s.labels))
