@@ -91,10 +91,7 @@ def test_receptive_field_is_what_is_stated(name: str) -> None:
     state = codec.init_state(1, montage_of(codec))
     # The normalisation remembers for longer; a strong calibration keeps it still.
     still = codec.calibrate([Recording(x[0].numpy(), codec.sample_rate, montage=montage_of(codec))])
-    frozen = Calibration(
-        still.mean, still.std, still.frames * 1e12, still.domain, still.features,
-        still.montage, still.sample_rate,
-    )  # fmt: skip
+    frozen = replace(still, frames=still.frames * 1e12)
     codec.frontend.norm.full_weight, usual = 1e15, codec.frontend.norm.full_weight
     try:
         options = {"montage": montage_of(codec), "calibration": frozen}

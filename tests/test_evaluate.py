@@ -282,7 +282,7 @@ def take(number: int, subject: str, calibrates: bool, labels: list[int]) -> Take
     x = np.full((1, 64 * len(labels)), number, np.float32)
     known: Any = SimpleNamespace(mains=None, of=subject)
     of = (subject.split("/")[0], subject, f"{subject}/1", str(number), Montage.ring(1))
-    return Take(Segment(*of, 2000.0, x, np.array(labels)), calibrates, known)
+    return Take(Segment(*of, 2000.0, "uV", x, np.array(labels)), calibrates, known)
 
 
 def test_scores_leave_out_what_calibrates_and_answer_within_the_data_set() -> None:

@@ -452,6 +452,8 @@ def test_what_a_session_cannot_be() -> None:
         with pytest.raises(CodecError, match="batch_size="):
             codec.encode_stream(size, montage="myo")  # type: ignore[arg-type]
     known = codec.calibrate([Recording(emg(codec, 4000)[0], 2000)])
+    with pytest.raises(CalibrationError, match="in uV, this one is in adc"):
+        codec.encode_stream(unit="adc", montage=known.montage, calibration=known)
     with pytest.raises(CalibrationError, match="of 2000 Hz, the signal of 1000 Hz"):
         codec.encode_stream(montage=known.montage, sample_rate=1000, calibration=known)
     with pytest.raises(CalibrationError, match="2 given for a batch of 3"):

@@ -36,6 +36,7 @@ class Calibration:
         features: Which frontend they belong to; a codec refuses another's.
         montage: The electrodes, in the order of the rows.
         sample_rate: Hz, of the source.
+        unit: Of the source: ``uV``, or ``adc`` for counts.
         mains: Line frequency to notch out (50.0 or 60.0), or None where none was found.
     """
 
@@ -46,6 +47,7 @@ class Calibration:
     features: str
     montage: Montage
     sample_rate: float
+    unit: Literal["uV", "adc"]
     mains: float | None = None
 
     def __post_init__(self) -> None:
@@ -63,6 +65,8 @@ class Calibration:
             )
         if self.domain not in ("log_power", "amplitude"):
             raise CalibrationError(f"calibration domain={self.domain!r} is unknown")
+        if self.unit not in ("uV", "adc"):
+            raise CalibrationError(f"calibration unit={self.unit!r}: 'uV' or 'adc'")
         if self.mains not in (None, 50.0, 60.0):
             raise CalibrationError(f"calibration mains={self.mains}: 50.0, 60.0 or None")
 
@@ -113,6 +117,7 @@ class Calibration:
             "features": self.features,
             "montage": self.montage.to_dict(),
             "sample_rate": self.sample_rate,
+            "unit": self.unit,
             "mains": self.mains,
         }
 

@@ -65,7 +65,7 @@ def tokenize(
     """See `Codec.tokenize`."""
     rec = _as_recording(recording, sample_rate, unit, montage)
     order, target = electrode_order(rec.montage, codec.config.montage)
-    check_calibration(calibration, rec.sample_rate)
+    check_calibration(calibration, rec.sample_rate, rec.unit)
     stepper = start(1, target, calibration)
     mains = calibration.mains if calibration else None
     meter = LevelMeter(rec.num_electrodes, _LEVEL_WINDOW)
@@ -127,7 +127,7 @@ def encode_stream(
     else:
         each = calibration
     for item in each:
-        check_calibration(item, rate)
+        check_calibration(item, rate, unit)
     stepper = start(batch_size, target, each)
     mains = [item.mains if item else None for item in each]
     return EncodeStream(stepper, rate, unit, source, order, mains)

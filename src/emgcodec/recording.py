@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -178,7 +178,7 @@ class Recording:
         if unit not in UNITS:
             raise RecordingError(f"unit={unit!r} is unknown: choose from {list(UNITS)}")
         self.sample_rate = check_sample_rate(sample_rate)
-        self.unit = "adc" if unit == "adc" else "uV"
+        self.unit: Literal["uV", "adc"] = "adc" if unit == "adc" else "uV"
         self._factor = UNITS[unit]
         self._source: SignalSource | npt.NDArray[Any]
         self._source = emg if isinstance(emg, SignalSource) else check_emg(emg)

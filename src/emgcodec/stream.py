@@ -230,12 +230,19 @@ class UnitCheck:
             )
 
 
-def check_calibration(calibration: Calibration | None, sample_rate: float) -> None:
-    """Raises a `CalibrationError` if it is of another rate."""
-    if calibration is not None and calibration.sample_rate != sample_rate:
+def check_calibration(calibration: Calibration | None, sample_rate: float, unit: str) -> None:
+    """Raises a `CalibrationError` if it is of another rate, or of counts and not of volts."""
+    if calibration is None:
+        return
+    if calibration.sample_rate != sample_rate:
         raise CalibrationError(
             f"calibration is of {calibration.sample_rate:g} Hz, the signal of "
             f"{sample_rate:g} Hz: calibrate on the device as it records"
+        )
+    if (calibration.unit == "adc") != (unit == "adc"):
+        raise CalibrationError(
+            f"calibration is of a signal in {calibration.unit}, this one is in {unit}: calibrate "
+            "on the device as it records"
         )
 
 

@@ -110,6 +110,7 @@ def calibrate(
         features=codec.features,
         montage=montage,
         sample_rate=first.sample_rate,
+        unit=first.unit,
         mains=mains,
     )
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +38,7 @@ class Segment:
         block: The joined recording that it was part of; the first of a wearing calibrates.
         montage: Its electrodes.
         sample_rate: Hz, of the source.
+        unit: Of the source.
         x: (C, N) float32 at the codec's rate.
         labels: (T,) index into `GESTURES` for each frame, or `UNLABELLED`.
         keys: (n,) label ids of the keys that were pressed, in the order of time.
@@ -49,6 +51,7 @@ class Segment:
     block: str
     montage: Montage
     sample_rate: float
+    unit: Literal["uV", "adc"]
     x: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
     keys: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -90,6 +93,7 @@ def prepare(rec: Recording, codec: Codec, x: npt.NDArray[np.float32] | None = No
         block=name.split(".")[0],
         montage=rec.montage,
         sample_rate=rec.sample_rate,
+        unit=rec.unit,
         x=x,
         labels=_frame_labels(rec, codec, codec.num_frames(x.shape[1]), dataset in CUED),
         keys=keys,
@@ -161,7 +165,8 @@ def usual_calibrations(segments: Sequence[Segment], codec: Codec) -> dict[str, C
     found = {}
     for device, group in sorted(worn.items()):
         signal = (Recording(s.x, codec.sample_rate, montage=s.montage, unit="adc") for s in group)
-        found[device] = replace(codec.calibrate(signal), sample_rate=group[0].sample_rate)
+        one = group[0]
+        found[device] = replace(codec.calibrate(signal), sample_rate=one.sample_rate, unit=one.unit)
     return found
 
 
