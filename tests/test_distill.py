@@ -171,7 +171,7 @@ def heard(codec: Codec) -> Batch:
     recipe = replace(recipe, data=replace(recipe.data, weights=weights))
     segments, _ = people()
     known = calibrations(segments, codec)
-    return Windows(segments, known, codec, recipe.data, recipe.augment, 0).batch(0)
+    return Windows(segments, known, {}, codec, recipe.data, recipe.augment, 0).batch(0)
 
 
 def test_codes_of_a_teacher_are_learned_through_its_own_codebooks() -> None:

@@ -298,10 +298,10 @@ def test_scores_leave_out_what_calibrates_and_answer_within_the_data_set() -> No
     scores = torch.zeros(1, 1, len(GESTURES))
     scores[..., 3], scores[..., 5] = 9, 5  # 3 is no gesture of this data set
     oracle: Any = Oracle(scores)
-    assert gesture_scores(oracle, takes, False) == {"a/1": 0.5, "a/2": 1.0}
+    assert gesture_scores(oracle, takes, "cold") == {"a/1": 0.5, "a/2": 1.0}
     assert oracle.asked == [(1, None), (2, None), (5, None)]
     oracle.asked.clear()
-    assert gesture_scores(oracle, takes, True) == {"a/1": 0.5, "a/2": 1.0}
+    assert gesture_scores(oracle, takes, "calibrated") == {"a/1": 0.5, "a/2": 1.0}
     assert [(n, known.of) for n, known in oracle.asked] == [(1, "a/1"), (2, "a/1"), (5, "a/2")]
 
 
@@ -324,7 +324,7 @@ def test_a_codec_is_not_scored_on_people_whom_it_has_met(world: Path) -> None:
 def test_a_codec_without_gestures_is_refused(world: Path) -> None:
     codec = Codec.from_preset("student", **SMALL, heads={})
     with pytest.raises(ValueError, match="gestures"):
-        gesture_scores(codec, [], True)
+        gesture_scores(codec, [], "cold")
 
 
 def test_an_untrained_codec_gets_codebooks_on_its_own_latents(world: Path) -> None:
@@ -333,7 +333,7 @@ def test_an_untrained_codec_gets_codebooks_on_its_own_latents(world: Path) -> No
     codec = untrained_codec(config, lambda c: (vectors(c, t, True) for t in takes), seed=0)
     use = codebook_use(codec, takes)
     assert min(use["perplexity"]) > 8  # of 32
-    found = token_tracks(codec, takes, calibrated=True)
+    found = token_tracks(codec, takes, "calibrated")
     assert len(found) == len(takes)
     latents = np.concatenate([vectors(codec, t, True) for t in takes])
     rounded = np.concatenate([t.x for t in found])

@@ -27,7 +27,7 @@ WAYS = ("codec", "noise", "mean_spectrum", "level_pca")
 
 def made_up(row: str, fold: int, score: float, **more: Any) -> dict[str, Any]:
     scores = {f"3dc/P{fold}{i}": score + 0.02 * i for i in range(2)}
-    cold = {name: value / 2 for name, value in scores.items()}
+    shares = {"cold": 0.5, "calibrated": 1.0} | ({"device": 0.8} if ROWS[row].recipe else {})
     return {
         "row": row,
         "fold": fold,
@@ -35,7 +35,10 @@ def made_up(row: str, fold: int, score: float, **more: Any) -> dict[str, Any]:
         "commit": "abc",
         "seconds": 90,
         "protocol": PROTOCOL,
-        "scores": {"cold": {"3dc": cold}, "calibrated": {"3dc": scores}},
+        "scores": {
+            start: {"3dc": {name: share * value for name, value in scores.items()}}
+            for start, share in shares.items()
+        },
         "chance": {"3dc": dict.fromkeys(scores, 1 / 11)},
     } | more
 
@@ -112,6 +115,8 @@ def test_cells_say_what_is_missing(results: Path) -> None:
     assert cell((), "scores", "calibrated", "3dc") == "not run"
     assert gain(rows, "student", "lda", "calibrated", "3dc") == "+10.0 (at least +10.0)"
     assert gain(rows, "student", "random", "calibrated", "3dc") == "not run"
+    for rival, points in {"lda": "+20.3", "twin": "-0.8"}.items():  # 0.5 and 0.8 of its own
+        assert gain(rows, "student", rival, "device", "3dc").startswith(points)
 
 
 def test_the_page_has_every_row_and_prints_what_was_not_run(results: Path) -> None:
@@ -120,10 +125,10 @@ def test_the_page_has_every_row_and_prints_what_was_not_run(results: Path) -> No
     assert "10 people, chance 9.1" in of_3dc
     for row in ROWS.values():
         assert line_of(of_3dc, f"| {row.title} |")
-    assert line_of(of_3dc, ROWS["student"].title).count("±") == 2
-    assert line_of(of_3dc, ROWS["random"].title).endswith("| not run | not run |")
-    heads, readers = text.split(f"| {ROWS['student-read'].title} | |")
-    assert line_of(heads, "| 3dc | calibrated |").endswith("| +6.0 (at least +6.0) |")
+    assert line_of(of_3dc, ROWS["student"].title).count("±") == 3
+    assert line_of(of_3dc, ROWS["random"].title).endswith("| not run |  | not run |")
+    heads, readers = text.split(f"| {ROWS['student-read'].title} |  |")
+    assert "| +6.0 (at least +6.0) | not run |" in line_of(heads, "| 3dc | calibrated |")
     assert line_of(readers, "| 3dc | calibrated |").endswith("| not run | not run |")
     assert line_of(text, ROWS["student"].title, "| 1 |", "800 of 1000").endswith("| 0.20 |")
     assert line_of(text, "| 3dc | codec (689 bit/s) |").count("0.5") == 2
@@ -143,7 +148,7 @@ def test_readme_gets_its_table_between_the_marks(
         expected = readme_table(load_results(results))
         assert readme.read_text() == f"before\n{OPEN}\n{expected}\n{CLOSE}\nafter\n"
     assert (
-        "| 3dc (10) | 9 | 26 / 51 | not run | 26 / 52 (1 of 5 folds) | not run | 22 / 45 |"
+        "| 3dc (10) | 9 | 26 / 41 / 51 | not run | 26 / 42 / 52 (1 of 5 folds) | 22 / – / 45 |"
         in expected
     )
     readme.write_text("no marks")
@@ -189,8 +194,11 @@ def test_a_card_says_how_good_for_whom_and_what_is_not_shown(results: Path) -> N
 def test_a_loss_that_is_not_shown_is_called_so(tmp_path: Path) -> None:
     config = small_codec().config
     for twin, words in (
-        ([made_up("twin", 0, 0.55)], "not shown (cold at most 2.5, calibrated at most 5.0)"),
-        ([], "not shown (cold not run, calibrated not run)"),
+        (
+            [made_up("twin", 0, 0.55)],
+            "not shown (cold at most 2.5, device at most 4.0, calibrated at most 5.0)",
+        ),
+        ([], "not shown (cold not run, device not run, calibrated not run)"),
     ):
         found = {"student": [student(0)], "twin": twin}
         assert words in model_card(config, found, parameters=1)

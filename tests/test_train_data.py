@@ -49,7 +49,8 @@ def windows(
     }
     known = calibrations(usual, codec)
     chosen = usual if segments is None else segments
-    return Windows(chosen, known, codec, DataRecipe(**options | changes), recipe, seed)
+    devices = usual_calibrations(usual, codec)
+    return Windows(chosen, known, devices, codec, DataRecipe(**options | changes), recipe, seed)
 
 
 # Segments and labels
@@ -388,6 +389,10 @@ def test_a_device_is_known_by_the_first_blocks_of_all_who_wore_it() -> None:
     mean = sum(c.mean[0] * c.frames[0] for c in own) / frames
     assert found["myo"].mean[0] == pytest.approx(mean, abs=0.05)
     assert usual_calibrations([replace(s, dataset="simulated") for s in segments], codec) == {}
+    short = usual_calibrations(segments, codec, 0.5)
+    assert short["myo"].frames[0] < found["myo"].frames[0]
+    volts = [replace(s, unit="uV") if s.subject == "myo_laval/S1" else s for s in segments]
+    assert set(usual_calibrations(volts, codec)) == {"3dc"}  # a name of two devices tells nothing
 
 
 def test_windows_start_from_the_wearing_from_the_device_or_cold() -> None:

@@ -8,7 +8,17 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from emgcodec.config import CodecConfig
-from emgcodec.evidence import CORPORA, MODES, NUM_FOLDS, Result, cell, paired_loss, pooled
+from emgcodec.evidence import (
+    CORPORA,
+    MODES,
+    NUM_FOLDS,
+    Result,
+    cell,
+    lost_to,
+    pooled,
+    table_head,
+    table_line,
+)
 
 LARGEST_LOSS = 0.015
 """Loss against the unquantized twin that its upper 95 % bound must stay under, to be shown."""
@@ -46,27 +56,27 @@ def model_card(
     rows = results or {}
     if own := rows.get(config.name, ()):
         twin = rows.get("twin", ()) if config.name == _HAS_TWIN else ()
-        lines += _scores(own, rows.get(f"{config.name}-read", ()))
+        lines += _scores(own, rows.get(f"{config.name}-shared", ()))
         lines += _caveats(config, own, twin, rows.get("lda-context", ()))
     facts = json.dumps(dict(config.provenance), indent=1, ensure_ascii=False)
     return "\n".join([*lines, "## Training", "", "```json", facts, "```", ""])
 
 
-def _scores(own: Sequence[Result], read: Sequence[Result]) -> Iterator[str]:
+def _scores(own: Sequence[Result], shared: Sequence[Result]) -> Iterator[str]:
     yield from ("## Scores on people it never met", "")
     yield (
         f"{len(own)} of {NUM_FOLDS} folds: models of this recipe, each trained on three fifths of "
         "the people and scored on others; the released weights are one more training. Percent, "
-        "mean over people [95 % interval by bootstrap over people] ± deviation over people. The "
-        "gesture head is one for all devices, cold and calibrated alike."
+        "mean over people [95 % interval by bootstrap over people] ± deviation over people. Each "
+        "corpus is read by its own head, if there is one."
     )
-    ways = {"": own} | ({", tokens with a reader for each corpus": read} if read else {})
+    ways = {"": own} | ({", by the head of all corpora": shared} if shared else {})
     heads = ["corpus", "people", *(f"{mode}{way}" for way in ways for mode in MODES)]
-    yield from ("", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|")
+    yield from ("", *table_head(heads))
     for corpus in CORPORA:
         if people := pooled(own, "scores", "cold", corpus):
             cells = [cell(way, "scores", m, corpus) for way in ways.values() for m in MODES]
-            yield f"| {corpus} | {len(people)} | {' | '.join(cells)} |"
+            yield table_line([corpus, f"{len(people)}", *cells])
     yield ""
     for name, text in own[0]["protocol"].items():
         yield f"- {name}: {text}."
@@ -81,21 +91,19 @@ def _caveats(
     for mode in MODES:
         behind = []
         for corpus in CORPORA:
-            ours, theirs = (pooled(row, "scores", mode, corpus) for row in (own, lda))
-            lost, _ = paired_loss(ours, theirs)
+            lost, _ = lost_to(own, lda, mode, corpus)
             behind += [f"{corpus} by {100 * lost:.1f} points"] if lost > 0 else []
         if behind:
             yield (
-                f"- {mode.capitalize()}, the gesture head is behind a linear discriminant that is "
-                f"fitted to the corpus and start, with the same context: {', '.join(behind)}."
+                f"- From the start {mode!r} the gesture head is behind a linear discriminant that "
+                f"is fitted to the corpus, with the same context: {', '.join(behind)}."
             )
     for corpus in CORPORA:
         ours = pooled(own, "scores", "calibrated", corpus)
         bounds = []
         for mode in MODES:
-            both = (pooled(row, "scores", mode, corpus) for row in (own, twin))
-            lost, most = paired_loss(*both)
-            if not most < LARGEST_LOSS:
+            lost, most = lost_to(own, twin, mode, corpus)
+            if pooled(own, "scores", mode, corpus) and not most < LARGEST_LOSS:
                 known = not np.isnan(lost)
                 bounds += [f"{mode} at most {100 * most:.1f}" if known else f"{mode} not run"]
         if ours and bounds:

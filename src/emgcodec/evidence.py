@@ -27,7 +27,10 @@ NUM_FOLDS = 5
 CORPORA = ("3dc", "contraction_intensity", "flexemg", "myo_laval", "myo_ciil", "myo_readings")
 """Data sets of real people; scores are never pooled over them."""
 
-MODES = ("cold", "calibrated")
+Start = Literal["cold", "device", "calibrated"]
+MODES: tuple[Start, ...] = ("cold", "device", "calibrated")
+"""What a codec starts from: nothing, what is usual for the device, or the wearing's own signal."""
+
 TOGETHER = (("3dc/P13", "3dc/P14"),)
 """Names that must share a fold: recordings of the first were also filed under the second."""
 
@@ -173,6 +176,21 @@ def _resampled(values: Any) -> Any:
     return values[draws].mean(axis=1)
 
 
+def table_head(heads: Sequence[str]) -> tuple[str, str]:
+    """The first two lines of a Markdown table."""
+    return table_line(heads), "|---" * len(heads) + "|"
+
+
+def table_line(cells: Iterable[str]) -> str:
+    """A line of a Markdown table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def points(lost: float, most: float) -> str:
+    """A table's cell: points lost, and at most so; ``not run`` where nobody has both scores."""
+    return "not run" if np.isnan(lost) else f"{100 * lost:+.1f} (at most {100 * most:+.1f})"
+
+
 def cell(results: Sequence[Result], *keys: str) -> str:
     """A table's cell: mean [95 % interval] ± deviation over people in percent, or ``not run``.
 
@@ -187,10 +205,22 @@ def cell(results: Sequence[Result], *keys: str) -> str:
     return f"{summary} ({NUM_FOLDS - missing} of {NUM_FOLDS} folds)" if missing else str(summary)
 
 
+def lost_to(
+    ours: Sequence[Result], theirs: Sequence[Result], mode: Start, corpus: str
+) -> tuple[float, float]:
+    """`paired_loss` of a row against another, which may have no start from its device.
+
+    A rival that is fitted to a device knows when cold what is usual for it.
+    """
+    rival = pooled(theirs, "scores", mode, corpus)
+    if mode == "device" and not rival:
+        rival = pooled(theirs, "scores", "cold", corpus)
+    return paired_loss(pooled(ours, "scores", mode, corpus), rival)
+
+
 def gain(
-    results: Mapping[str, Sequence[Result]], row: str, rival: str, mode: str, corpus: str
+    results: Mapping[str, Sequence[Result]], row: str, rival: str, mode: Start, corpus: str
 ) -> str:
     """A table's cell: points that a row has over another on the same people, and at least so."""
-    ours, theirs = (pooled(results.get(r, ()), "scores", mode, corpus) for r in (row, rival))
-    lost, most = paired_loss(ours, theirs)
+    lost, most = lost_to(results.get(row, ()), results.get(rival, ()), mode, corpus)
     return "not run" if np.isnan(lost) else f"{-100 * lost:+.1f} (at least {-100 * most:+.1f})"

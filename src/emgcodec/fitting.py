@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,6 @@ from scipy.optimize import minimize
 
 from emgcodec.calibration import Calibration
 from emgcodec.config import LabelHeadConfig, SignalHeadConfig
-from emgcodec.nn.heads import LabelHead
 from emgcodec.recording import Recording
 from emgcodec.stream import CodecError
 from emgcodec.tensors import TensorCodec
@@ -82,13 +81,10 @@ def fit_head(
         )
     accuracy = _cross_validated(pairs, len(names))
     weight, bias = _logistic(*_joined(pairs), len(names))
-    part = LabelHeadConfig("frame", tuple(names))
-    module = LabelHead(part, weight.shape[1]).to(codec.device)
+    module = codec.add_label_head(head, LabelHeadConfig("frame", tuple(names))).eval()
     with torch.no_grad():
         module.out.weight.copy_(torch.from_numpy(weight))
         module.out.bias.copy_(torch.from_numpy(bias))
-    codec.head[head] = module.eval()
-    codec.config = replace(codec.config, heads={**codec.config.heads, head: part})
     return HeadFit(tuple(names), tuple(counts.tolist()), accuracy)
 
 

@@ -41,6 +41,11 @@ _ALIASES: dict[str, str] = {
 }
 
 
+def own_head(dataset: str) -> str:
+    """Name of the head that reads the gestures of one data set alone."""
+    return f"gesture-{dataset}"
+
+
 def canonical_gesture(label: str) -> str | None:
     """Maps a corpus' own label to the canonical name.
 

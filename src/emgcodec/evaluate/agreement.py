@@ -42,7 +42,7 @@ def coded(codec: Codec, takes: Iterable[Take]) -> list[Coded]:
             take.segment.subject,
             take.calibrates,
             take.segment.labels,
-            codec.encode(**take.signal(codec, True))[0].numpy(),
+            codec.encode(**take.signal(codec, "calibrated"))[0].numpy(),
         )
         for take in takes
     ]

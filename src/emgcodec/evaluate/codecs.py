@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from emgcodec.codec import Codec
 from emgcodec.config import CodecConfig
 from emgcodec.evaluate.frames import Array, Labels, Scores, Track, corpus_files, score, stretches
 from emgcodec.evaluate.tokens import ResidualKMeans
-from emgcodec.gestures import GESTURES
+from emgcodec.evidence import MODES, Start
+from emgcodec.gestures import GESTURES, own_head
 from emgcodec.io import read_all
 from emgcodec.metrics import perplexity, usage
 from emgcodec.train.data import (
@@ -42,9 +43,11 @@ class Take:
     calibrates: bool
     calibration: Calibration
 
-    def signal(self, codec: Codec, calibrated: bool) -> dict[str, Any]:
-        """Arguments of `Codec.encode`, cold or calibrated."""
-        calibration = self.calibration if calibrated else None
+    def signal(self, codec: Codec, start: Start) -> dict[str, Any]:
+        """Arguments of `Codec.encode`, from one of the starts."""
+        calibration = None if start == "cold" else self.calibration
+        if start == "device":
+            calibration = codec.devices[self.segment.montage.name]
         x = torch.from_numpy(as_calibrated(self.segment.x, calibration, codec))[None]
         return {"x": x, "montage": self.segment.montage, "calibration": calibration}
 
@@ -62,6 +65,12 @@ def load_takes(data: Path, corpus: str, people: Iterable[str], codec: Codec) -> 
             piece = replace(s, x=x, labels=labels)
             takes.append(Take(piece, calibrates, known[s.wearing]))
     return takes
+
+
+def starts(codec: Codec, takes: Sequence[Take]) -> list[Start]:
+    """What recordings of a corpus can start from: a device must be one that the codec knows."""
+    known = all(take.segment.montage.name in codec.devices for take in takes)
+    return [mode for mode in MODES if known or mode != "device"]
 
 
 @torch.no_grad()
@@ -87,9 +96,21 @@ def head_scores(
 
 
 def gesture_scores(
-    codec: Codec, takes: Iterable[Take], calibrated: bool, num_codebooks: int | None = None
+    codec: Codec,
+    takes: Iterable[Take],
+    start: Start,
+    num_codebooks: int | None = None,
+    *,
+    shared: bool = False,
 ) -> Scores:
     """Balanced accuracy of each person; only gestures of the corpus can be answered.
+
+    Args:
+        codec: Whose heads answer.
+        takes: Of one corpus.
+        start: What each starts from.
+        num_codebooks: Only the first few levels.
+        shared: Whether the head of all corpora answers though this one has its own.
 
     Raises:
         ValueError: if the codec's gestures are not the canonical ones.
@@ -97,16 +118,18 @@ def gesture_scores(
     if "gesture" not in codec.heads or codec.labels("gesture") != GESTURES:
         raise ValueError(f"codec {codec.config.name!r} has no head for the canonical gestures")
     takes = list(takes)
+    own = own_head(takes[0].segment.dataset) if takes else ""
+    head = own if own in codec.heads and not shared else "gesture"
+    known = np.array([GESTURES.index(label) for label in codec.labels(head)])
     classes = np.unique(np.concatenate([t.segment.labels for t in takes]))
-    classes = classes[classes >= 0]
+    possible = np.flatnonzero(np.isin(known, classes))
 
-    def answers() -> Iterator[tuple[Track, Labels]]:
+    def answers() -> Iterator[tuple[Segment, Labels]]:
         for take in takes:
             if not take.calibrates and (take.segment.labels >= 0).any():
-                signal = take.signal(codec, calibrated)
-                scores = head_scores(codec, "gesture", signal, num_codebooks)
-                best = scores[:, classes].argmax(axis=1)
-                yield _track(take, np.zeros((0, 0), np.float32)), classes[best]
+                scores = head_scores(codec, head, take.signal(codec, start), num_codebooks)
+                best = scores[:, possible].argmax(axis=1)
+                yield take.segment, known[possible[best]]
 
     return score(answers())
 
@@ -118,7 +141,7 @@ def _track(take: Take, x: Array) -> Track:
 
 def codebook_use(codec: Codec, takes: Iterable[Take]) -> dict[str, Any]:
     """Distinct codes and perplexity of each level, pooled over all frames; calibrated."""
-    codes = (codec.encode(**take.signal(codec, True))[0].numpy() for take in takes)
+    codes = (codec.encode(**take.signal(codec, "calibrated"))[0].numpy() for take in takes)
     return pooled_use(codes, codec.codebook_size)
 
 
@@ -153,20 +176,20 @@ def untrained_codec(
 
 
 @torch.no_grad()
-def vectors(codec: Codec, take: Take, calibrated: bool) -> Array:
+def vectors(codec: Codec, take: Take, start: Start) -> Array:
     """What the codec's quantizer would round, (T, dim)."""
     assert codec.quantizer is not None
-    latents = codec.encode_latent(**take.signal(codec, calibrated)).mT
+    latents = codec.encode_latent(**take.signal(codec, start)).mT
     found: Array = codec.quantizer.project_in(latents)[0].numpy()
     return found
 
 
-def token_tracks(codec: Codec, takes: Iterable[Take], calibrated: bool) -> list[Track]:
+def token_tracks(codec: Codec, takes: Iterable[Take], start: Start) -> list[Track]:
     """Tracks of what the codes stand for in the codebooks, (T, dim)."""
     assert codec.quantizer is not None
     books = ResidualKMeans(tuple(codec.quantizer.codebooks.numpy()))
     tracks = []
     for take in takes:
-        codes = codec.encode(**take.signal(codec, calibrated))[0].numpy()
+        codes = codec.encode(**take.signal(codec, start))[0].numpy()
         tracks.append(_track(take, books.decode(np.maximum(codes, 0))))
     return tracks

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,15 @@ Scores = dict[str, float]
 _WINDOW_SECONDS = 0.2
 _HIGH_PASS = 20.0  # Hz, below the muscles' power
 _LOWEST_RATE = 500.0  # devices slower than this have filtered by themselves, nearer to the muscles
+
+
+class Labelled(Protocol):
+    """A recording of somebody, with a label for each frame."""
+
+    @property
+    def subject(self) -> str: ...  # noqa: D102
+    @property
+    def labels(self) -> Labels: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -177,16 +187,16 @@ def scored(tracks: Sequence[Track], people: Iterable[str]) -> list[Track]:
     return [t for t in tracks if t.subject in chosen and not t.calibrates]
 
 
-def score(answers: Iterable[tuple[Track, Labels]]) -> Scores:
+def score(answers: Iterable[tuple[Labelled, Labels]]) -> Scores:
     """Balanced accuracy of each person over the labelled frames.
 
     Args:
-        answers: Tracks, and a label for each of their frames.
+        answers: Recordings, and an answer for each of their frames.
     """
     pairs: dict[str, list[tuple[Labels, Labels]]] = defaultdict(list)
-    for track, guess in answers:
-        labelled = track.labels >= 0
-        pairs[track.subject].append((track.labels[labelled], guess[labelled]))
+    for heard, guess in answers:
+        labelled = heard.labels >= 0
+        pairs[heard.subject].append((heard.labels[labelled], guess[labelled]))
     result = {}
     for subject, found in pairs.items():
         truth, guess = (np.concatenate(column) for column in zip(*found, strict=True))

@@ -133,7 +133,7 @@ def reconstruction_scores(
         s = take.segment
         if take.calibrates or s.x.shape[1] < _SHORTEST * rate:
             continue
-        codes = codec.encode(**take.signal(codec, True), num_codebooks=num_codebooks)
+        codes = codec.encode(**take.signal(codec, "calibrated"), num_codebooks=num_codebooks)
         made = {"codec": codec.decode(codes, montage=s.montage)[0].numpy()}
         for way, level in ({} if rivals is None else rivals.levels(codec, take)).items():
             made[way] = _shaped(codec, take, level)
@@ -164,7 +164,7 @@ def _band_power(codec: Codec, take: Take) -> Array:
     """Power of each band relative to the electrode's mean over the take, (T, C, F)."""
     frontend = codec.frontend
     assert isinstance(frontend, ElectrodeSet)
-    x = take.signal(codec, True)["x"]
+    x = take.signal(codec, "calibrated")["x"]
     frames = codec.num_frames(x.shape[-1])
     x = hold_beyond(x, torch.tensor([x.shape[-1]]), 0, frames * codec.hop_length)
     level, valid, _ = codec.measure_step(x, codec.init_state(1, take.segment.montage))

@@ -80,9 +80,7 @@ class Task:
 
 def classic(task: Task, *, context: bool, logarithm: bool) -> Outcome:
     """Discriminant analysis of classic features; `context` sums the evidence over time."""
-    task = task.normalized(logarithm=logarithm)
-    answer, chosen = _discriminant(task, context)
-    return task.test(answer), chosen
+    return probe(task.normalized(logarithm=logarithm), context=context)
 
 
 def kmeans_tokens(task: Task) -> Outcome:
@@ -104,9 +102,9 @@ def dequantized(task: Task) -> tuple[Task, list[float]]:
     return replace(task, tracks=tracks), perplexity(seen, size).tolist()
 
 
-def probe(task: Task) -> Outcome:
-    """A linear probe: a discriminant of the vectors as they are, its evidence summed."""
-    answer, chosen = _discriminant(task, context=True)
+def probe(task: Task, *, context: bool = True) -> Outcome:
+    """A linear probe: a discriminant of the vectors as they are; `context` sums its evidence."""
+    answer, chosen = _discriminant(task, context)
     return task.test(answer), chosen
 
 

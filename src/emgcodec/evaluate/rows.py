@@ -18,11 +18,12 @@ from emgcodec.evaluate.codecs import (
     codebook_use,
     gesture_scores,
     load_takes,
+    starts,
     token_tracks,
     untrained_codec,
     vectors,
 )
-from emgcodec.evaluate.frames import Array, chance_of, cut, feature_tracks, scored
+from emgcodec.evaluate.frames import Array, Track, chance_of, cut, feature_tracks, scored
 from emgcodec.evaluate.jobs import facts, trained
 from emgcodec.evaluate.reconstruction import Rivals, reconstruction_scores
 from emgcodec.evaluate.rivals import (
@@ -34,7 +35,7 @@ from emgcodec.evaluate.rivals import (
     read_tokens,
     shuffled,
 )
-from emgcodec.evidence import CORPORA, MODES, everyone, people
+from emgcodec.evidence import CORPORA, MODES, Start, everyone, people
 from emgcodec.metrics import bit_rate
 
 PROTOCOL = {
@@ -43,8 +44,11 @@ PROTOCOL = {
     "labels are cues",
     "reset": "state starts anew at each contiguous recording, and at each labelled stretch of a "
     "recording of several gestures",
-    "calibration": "cold: none; calibrated: on the first block of each of the person's sessions "
-    "(a recording, or several of one cycle), unlabelled. That block is scored in neither",
+    "calibration": "cold: none; device: on the first blocks of the people who train, of all "
+    "corpora of the device, which the model carries; calibrated: on the first block of each of the "
+    "person's sessions (a recording, or several of one cycle), unlabelled. That block is scored in "
+    "none. Classic features are normalised by the training people of the corpus when cold, so that "
+    "device is held against their cold",
     "folds": "fold f tests, fold f + 1 selects, the rest train; seed = f",
 }
 
@@ -63,6 +67,7 @@ class Row:
         on: What the rival gets: classic features, cut into stretches of one gesture or not, or
             tokens.
         of: The row whose model makes the tokens; an untrained codec if empty.
+        shared: Whether of a codec's heads the one that all corpora share answers.
     """
 
     title: str
@@ -71,10 +76,12 @@ class Row:
     rival: Callable[[Task], Outcome] | None = None
     on: Literal["features", "whole", "tokens"] = "features"
     of: str = ""
+    shared: bool = False
 
 
 ROWS = {
     "student": Row("student: gesture head on tokens", "student"),
+    "student-shared": Row("the same, by the head of all corpora", of="student", shared=True),
     "twin": Row("its unquantized twin", "student", ("model.overrides.quantizer.kind=none",)),
     "student-open": Row("student-open: gesture head on tokens", "student-open"),
     "lda": Row(
@@ -120,16 +127,19 @@ def run_job(
     command = f"emgcodec evaluate run --row {name} --fold {fold} --data $EMGCODEC_DATA"
     command += "".join(f" --set {change}" for change in changes)
     result = {"title": row.title} | facts(name, fold, data, command) | {"protocol": PROTOCOL}
-    if row.rival is None:
-        result |= score_model(_codec(name, fold, data, runs, changes), fold, data)
-    else:
-        if changes and not row.of:
-            raise ValueError(f"--set {list(changes)}: row {name!r} has no training to change")
-        codec = _codec(row.of, fold, data, runs, changes) if row.of else None
-        if codec is not None:
-            _require_strangers(codec, people(fold, "test"))
-            result |= {"model": _model(codec)}
+    if changes and not (row.recipe or row.of):
+        raise ValueError(f"--set {list(changes)}: row {name!r} has no training to change")
+    codec = None
+    if row.recipe or row.of:
+        codec = _codec(row.of or name, fold, data, runs, changes)
+        _require_strangers(codec, people(fold, "test"))
+        result |= {"model": _model(codec)}
+    if row.rival is not None:
         result |= _score_rival(row.rival, row.on, fold, data, codec)
+    elif codec is not None and row.shared:
+        result |= {"scores": scores_by_start(codec, fold, data, CORPORA, shared=True)}
+    elif codec is not None:
+        result |= score_model(codec, fold, data)
     return result | {"seconds": round(time.monotonic() - started)}
 
 
@@ -152,20 +162,17 @@ def score_model(
         corpora: Some of them.
     """
     _require_strangers(codec, people(fold, "test"))
-    scores: dict[str, dict[str, Any]] = {mode: {} for mode in MODES}
-    likeness, rates = {}, {}
-    for corpus, names in _tested(fold, corpora):
-        takes = load_takes(data, corpus, names, codec)
-        for mode in MODES:
-            scores[mode][corpus] = gesture_scores(codec, takes, mode == "calibrated")
-        if codec.quantizer is not None:
-            known = load_takes(data, corpus, people(fold, "train"), codec)
-            rivals = Rivals.fit(codec, (take for take in known if take.calibrates))
-            likeness[corpus] = reconstruction_scores(codec, rivals, takes)
-            rates[corpus] = bits_a_second(codec, takes)
+    scores = scores_by_start(codec, fold, data, corpora)
     model = _model(codec)
     if codec.quantizer is None:
         return {"scores": scores, "model": model}
+    likeness, rates = {}, {}
+    for corpus, names in _tested(fold, corpora):
+        takes = load_takes(data, corpus, names, codec)
+        known = load_takes(data, corpus, people(fold, "train"), codec)
+        rivals = Rivals.fit(codec, (take for take in known if take.calibrates))
+        likeness[corpus] = reconstruction_scores(codec, rivals, takes)
+        rates[corpus] = bits_a_second(codec, takes)
     selecting = (load_takes(data, c, people(fold, "validation"), codec) for c in corpora)
     return {
         "scores": scores,
@@ -174,6 +181,18 @@ def score_model(
         "reconstruction": likeness,
         "bit_rate": rates,
     }
+
+
+def scores_by_start(
+    codec: Codec, fold: int, data: Path, corpora: Sequence[str], *, shared: bool = False
+) -> dict[str, dict[str, Any]]:
+    """Gestures of those who test, by start and corpus."""
+    scores: dict[str, dict[str, Any]] = {mode: {} for mode in MODES}
+    for corpus, names in _tested(fold, corpora):
+        takes = load_takes(data, corpus, names, codec)
+        for mode in starts(codec, takes):
+            scores[mode][corpus] = gesture_scores(codec, takes, mode, shared=shared)
+    return scores
 
 
 def _model(codec: Codec) -> dict[str, Any]:
@@ -224,17 +243,32 @@ def _score_rival(
     chosen: dict[str, dict[str, Any]] = {mode: {} for mode in MODES}
     chance = {}
     for corpus, _ in _tested(fold):
-        for mode in MODES:
-            if on == "tokens":
-                takes = load_takes(data, corpus, everyone(corpus), codec)
-                tracks = token_tracks(codec, takes, mode == "calibrated")
-            else:
-                whole = list(feature_tracks(data, corpus, codec))
-                tracks = whole if on == "whole" else cut(whole)
+        for mode, make in tracks_by_start(on, data, corpus, codec).items():
+            tracks = make()
             chance[corpus] = chance_of(scored(tracks, people(fold, "test")))
             task = Task(tracks, fold, mode == "calibrated", codec)
             scores[mode][corpus], chosen[mode][corpus] = rival(task)
     return {"scores": scores, "chance": chance, "chosen": chosen}
+
+
+def tracks_by_start(
+    on: str, data: Path, corpus: str, codec: Codec
+) -> dict[Start, Callable[[], Sequence[Track]]]:
+    """What makes that which a rival gets of everybody, for each start.
+
+    Args:
+        on: See `Row`.
+        data: Folder of the corpora.
+        corpus: One of them.
+        codec: Whose frames and, if wanted, whose tokens.
+    """
+    if on == "tokens":
+        takes = load_takes(data, corpus, everyone(corpus), codec)
+        return {mode: partial(token_tracks, codec, takes, mode) for mode in starts(codec, takes)}
+    whole = feature_tracks(data, corpus, codec)
+    tracks = whole if on == "whole" else cut(whole)
+    # Features have no start; when they are cold, their z-scores are the device's.
+    return {mode: lambda: tracks for mode in MODES if mode != "device"}
 
 
 def untrained(fold: int, data: Path) -> Codec:
@@ -244,7 +278,7 @@ def untrained(fold: int, data: Path) -> Codec:
         for corpus in CORPORA:
             takes = load_takes(data, corpus, people(fold, "train"), codec)
             for i, take in enumerate(takes[::_SAMPLED]):
-                yield vectors(codec, take, calibrated=i % 2 == 1)
+                yield vectors(codec, take, "calibrated" if i % 2 else "cold")
 
     return untrained_codec(reference().config, rows, fold)
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from math import cos, exp, pi
+from math import exp
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from emgcodec.evaluate.agreement import Coded
-from emgcodec.evaluate.frames import Labels
+from emgcodec.evaluate.frames import Labels, score
+from emgcodec.evaluate.learning import by_person, minimize, windows
 from emgcodec.gestures import GESTURES
-from emgcodec.metrics import balanced_accuracy
 from emgcodec.train.data import UNLABELLED
 
 _DIM, _WINDOW, _BATCH, _RATE, _DROPOUT = 128, 64, 48, 2e-3, 0.2
@@ -69,30 +68,23 @@ def fit_sequence_model(
     """Trains a model on windows of people, each alike; gives it and each corpus's gestures."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    by_person: dict[str, list[Coded]] = defaultdict(list)
     gestures: dict[str, set[int]] = defaultdict(set)
     for take in takes:
-        by_person[take.subject].append(take)
         gestures[_corpus(take.subject)] |= set(take.labels[take.labels >= 0].tolist())
     known = {corpus: np.array(sorted(found)) for corpus, found in gestures.items()}
-    people = list(by_person.values())
+    people = by_person(takes)
     model = SequenceModel(len(takes[0].codes), size)
-    optimizer = torch.optim.AdamW(model.parameters(), _RATE, weight_decay=0.05)
-    for step in tqdm(range(steps), desc="learning sequences", unit="steps", leave=False):
-        for group in optimizer.param_groups:
-            group["lr"] = _RATE * min(1.0, (step + 1) / 50) * 0.5 * (1 + cos(pi * step / steps))
-        subjects, codes, labels = _windows(people, rng)
+
+    def loss() -> Tensor:
+        subjects, codes, labels = _batch(windows(people, _BATCH, _WINDOW, rng))
         h = model(codes)
         surprise, told = model.surprise(h, codes), codes[..., 1:] >= 0
         named = model.scores(h, subjects, known).flatten(0, 1)
-        loss = surprise.sum() / told.sum().clamp(min=1) + F.cross_entropy(
-            named, labels.flatten(), ignore_index=UNLABELLED
-        )
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-    return model.eval(), known
+        missed = F.cross_entropy(named, labels.flatten(), ignore_index=UNLABELLED)
+        return surprise.sum() / told.sum().clamp(min=1) + missed
+
+    minimize(model, loss, steps, _RATE, "learning sequences")
+    return model, known
 
 
 @torch.no_grad()
@@ -103,7 +95,7 @@ def read_sequences(
 
     Calibration blocks are not scored.
     """
-    answers: dict[str, list[tuple[Labels, Labels]]] = defaultdict(list)
+    answers: list[tuple[Coded, Labels]] = []
     nats: dict[str, list[float]] = defaultdict(list)
     for take in takes:
         if take.calibrates:
@@ -111,16 +103,10 @@ def read_sequences(
         codes = torch.from_numpy(take.codes)[None]
         h = model(codes)
         best = model.scores(h, [take.subject], known)[0].argmax(dim=-1).numpy()
-        labelled = take.labels >= 0
-        answers[take.subject].append((take.labels[labelled], best[labelled]))
+        answers.append((take, best))
         nats[take.subject] += model.surprise(h, codes)[codes[..., 1:] >= 0].tolist()
-    accuracy = {}
-    for subject, found in answers.items():
-        truth, guess = (np.concatenate(column) for column in zip(*found, strict=True))
-        if len(truth):
-            accuracy[subject] = balanced_accuracy(truth, guess)
     return {
-        "accuracy": accuracy,
+        "accuracy": score(answers),
         "perplexity": {who: exp(float(np.mean(each))) for who, each in nats.items() if each},
     }
 
@@ -129,19 +115,11 @@ def _corpus(subject: str) -> str:
     return subject.partition("/")[0]
 
 
-def _windows(
-    people: Sequence[Sequence[Coded]], rng: np.random.Generator
-) -> tuple[list[str], Tensor, Tensor]:
-    """Who, codes (B, K, T) and labels (B, T): people, then takes, each alike."""
-    chosen: list[Coded] = []
-    for _ in range(_BATCH):
-        group = people[int(rng.integers(len(people)))]
-        chosen.append(group[int(rng.integers(len(group)))])
-    codes = np.full((_BATCH, len(chosen[0].codes), _WINDOW), -1)
-    labels = np.full((_BATCH, _WINDOW), UNLABELLED)
-    for i, take in enumerate(chosen):
-        start = int(rng.integers(max(0, len(take.labels) - _WINDOW) + 1))
-        part = slice(start, start + _WINDOW)
-        codes[i, :, : len(take.labels[part])] = take.codes[:, part]
-        labels[i, : len(take.labels[part])] = take.labels[part]
-    return [take.subject for take in chosen], torch.from_numpy(codes), torch.from_numpy(labels)
+def _batch(drawn: Sequence[tuple[Coded, slice]]) -> tuple[list[str], Tensor, Tensor]:
+    """Who, codes (B, K, T) and labels (B, T)."""
+    codes = np.full((len(drawn), len(drawn[0][0].codes), _WINDOW), -1)
+    labels = np.full((len(drawn), _WINDOW), UNLABELLED)
+    for i, (take, part) in enumerate(drawn):
+        codes[i, :, : part.stop - part.start] = take.codes[:, part]
+        labels[i, : part.stop - part.start] = take.labels[part]
+    return [take.subject for take, _ in drawn], torch.from_numpy(codes), torch.from_numpy(labels)

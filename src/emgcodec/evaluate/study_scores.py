@@ -22,15 +22,18 @@ from emgcodec.evaluate.codecs import (
     gesture_scores,
     load_takes,
     pooled_use,
-    token_tracks,
 )
-from emgcodec.evaluate.frames import Track, cut, feature_tracks
 from emgcodec.evaluate.reconstruction import reconstruction_scores
 from emgcodec.evaluate.rivals import Task, dequantized, probe
-from emgcodec.evaluate.rows import bits_a_second, untrained
+from emgcodec.evaluate.rows import (
+    bits_a_second,
+    scores_by_start,
+    tracks_by_start,
+    untrained,
+)
 from emgcodec.evaluate.sequence import fit_sequence_model, read_sequences
 from emgcodec.evaluate.typing import greedy, score_split
-from emgcodec.evidence import MODES, Part, everyone, people
+from emgcodec.evidence import Part, Start, people
 from emgcodec.io import read_all
 from emgcodec.recording import Recording
 from emgcodec.train.data import prepare
@@ -46,14 +49,10 @@ _COUNTED = 8.0  # seconds, which the frames of any rate divide
 
 
 def gestures(*corpora: str) -> Score:
-    """Gesture head, cold and calibrated; use of the codebooks by those who select."""
+    """Gesture head from each start; use of the codebooks by those who select."""
 
     def score(codec: Codec, fold: int, data: Path) -> dict[str, Any]:
-        scores: dict[str, dict[str, Any]] = {mode: {} for mode in MODES}
-        for corpus in corpora:
-            takes = load_takes(data, corpus, people(fold, "test"), codec)
-            for mode in MODES:
-                scores[mode][corpus] = gesture_scores(codec, takes, mode == "calibrated")
+        scores = scores_by_start(codec, fold, data, corpora)
         if codec.quantizer is None:
             return {"scores": scores}
         selecting = _takes(codec, corpora, fold, "validation", data)
@@ -71,7 +70,7 @@ def by_levels(*corpora: str) -> Score:
             takes = load_takes(data, corpus, people(fold, "test"), codec)
             for levels in range(1, codec.num_codebooks + 1):
                 values = {
-                    "scores": gesture_scores(codec, takes, True, levels),
+                    "scores": gesture_scores(codec, takes, "calibrated", levels),
                     "reconstruction": reconstruction_scores(codec, None, takes, levels),
                     "bit_rate": bits_a_second(codec, takes, levels),
                 }
@@ -97,10 +96,13 @@ def by_calibration(*corpora: str) -> Score:
             others = load_takes(data, corpus, people(fold, "train"), codec)
             usual = codec.calibrate(_recording(codec, t) for t in others if t.calibrates)
             known = [replace(take, calibration=usual) for take in takes]
-            scores.setdefault("other people", {})[corpus] = gesture_scores(codec, known, True)
+            scores.setdefault("other people", {})[corpus] = gesture_scores(
+                codec, known, "calibrated"
+            )
             for mode, heard in _HEARD.items():
+                start: Start = "cold" if heard is None else "calibrated"
                 known = takes if heard is None else _calibrated(codec, takes, *heard)
-                found = gesture_scores(codec, known, heard is not None)
+                found = gesture_scores(codec, known, start)
                 scores.setdefault(mode, {})[corpus] = found
         return {"scores": scores}
 
@@ -151,11 +153,9 @@ def probes(*corpora: str) -> Score:
         codecs = {"its codes": codec, "random weights' codes": untrained(fold, data)}
         for corpus in corpora:
             tasks = {
-                name: Task(_tokens(each, corpus, data), fold, True, each)
-                for name, each in codecs.items()
+                name: _task("tokens", data, corpus, each, fold) for name, each in codecs.items()
             }
-            features = Task(cut(list(feature_tracks(data, corpus, codec))), fold, True, codec)
-            tasks["k-means codes"], _ = dequantized(features)
+            tasks["k-means codes"], _ = dequantized(_task("features", data, corpus, codec, fold))
             for name, task in tasks.items():
                 scores.setdefault(name, {})[corpus], _ = probe(task)
         return {"scores": scores}
@@ -163,8 +163,9 @@ def probes(*corpora: str) -> Score:
     return score
 
 
-def _tokens(codec: Codec, corpus: str, data: Path) -> list[Track]:
-    return token_tracks(codec, load_takes(data, corpus, everyone(corpus), codec), True)
+def _task(on: str, data: Path, corpus: str, codec: Codec, fold: int) -> Task:
+    """Calibrated."""
+    return Task(tracks_by_start(on, data, corpus, codec)["calibrated"](), fold, True, codec)
 
 
 def flops(codec: Codec) -> float:

@@ -12,7 +12,16 @@ import numpy as np
 from emgcodec.evaluate.studies import STUDIES
 from emgcodec.evaluate.study import Study
 from emgcodec.evaluate.study_scores import WHOSE
-from emgcodec.evidence import Result, Summary, load_results, paired_loss, pooled
+from emgcodec.evidence import (
+    Result,
+    Summary,
+    load_results,
+    paired_loss,
+    points,
+    pooled,
+    table_head,
+    table_line,
+)
 from emgcodec.files import written_beside
 
 Results = Mapping[str, Sequence[Result]]
@@ -60,7 +69,7 @@ def _study(name: str, study: Study, results: Results) -> Iterator[str]:
     modes = [" ".join(place) for place in places]
     heads = ["", "encoder", "bits a frame", "perplexity / size by level", *modes]
     heads += [*(f"lost against {name}, {modes[-1]}" for name in study.baselines if modes), "folds"]
-    yield from ("", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|")
+    yield from ("", *table_head(heads))
     for variant in study.variants:
         found = results.get(variant, ())
         if not found:
@@ -70,7 +79,7 @@ def _study(name: str, study: Study, results: Results) -> Iterator[str]:
         cells = [variant, size, str(found[0]["bits_per_frame"]), _usage(found)]
         cells += [str(Summary.of(pooled(found, "scores", *place))) for place in places]
         cells += [_lost(study, results, variant, base, places[-1]) for base in study.baselines]
-        yield f"| {' | '.join(cells)} | {len(found)} of {len(study.folds)} |"
+        yield table_line([*cells, f"{len(found)} of {len(study.folds)}"])
     if any("bit_rate" in r for found in results.values() for r in found):
         yield from _levels(study, results)
     if study.compare is not None:
@@ -85,7 +94,7 @@ def _levels(study: Study, results: Results) -> Iterator[str]:
     heads = ["", "levels", "tokens a second", "bits a second with levels of electrodes"]
     heads += [f"{m.replace('_', ' ')}, {corpus}" for m in metrics for corpus in corpora]
     heads += ["encoding, Mflop for a second of 8 electrodes"]
-    yield from ("", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|")
+    yield from ("", *table_head(heads))
     for variant in study.variants:
         found = results.get(variant, ())
         for levels, mode in enumerate(found[0]["scores"] if found else (), start=1):
@@ -97,14 +106,14 @@ def _levels(study: Study, results: Results) -> Iterator[str]:
                     people = pooled(found, "reconstruction", mode, corpus, metric, "codec")
                     cells += [f"{np.mean(list(people.values())):.{digits}f}" if people else ""]
             cells += [f"{found[0]['flops'] / 1e6:.0f}"]
-            yield f"| {' | '.join(cells)} |"
+            yield table_line(cells)
 
 
 def _codes(study: Study, results: Results) -> Iterator[str]:
     """Agreement of codes with the teacher's, and a sequence model of those on either's."""
     shares = ("level 1", "chance 1", "level 2", "chance 2", "level 2 given 1")
     heads = [f"codes as the {study.baselines[0]}'s, calibrated", "frames", *shares]
-    yield from ("", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|")
+    yield from ("", *table_head(heads))
     compared = {
         variant: found
         for variant in study.variants
@@ -114,11 +123,11 @@ def _codes(study: Study, results: Results) -> Iterator[str]:
         for where in ("all", "gestures"):
             people = (pooled(found, "agreement", where, share) for share in shares)
             cells = [variant, where, *(str(Summary.of(each)) for each in people)]
-            yield f"| {' | '.join(cells)} |"
+            yield table_line(cells)
     marks = ("accuracy", "perplexity")
     heads = ["sequence model", *(f"{mark}, {w} tokens" for mark in marks for w in WHOSE)]
     heads += ["points lost", "times the perplexity"]
-    yield from ("", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|")
+    yield from ("", *table_head(heads))
     for variant, found in compared.items():
         by = {(m, w): pooled(found, "sequence model", w, m) for m in marks for w in WHOSE}
         cells = [variant]
@@ -128,8 +137,8 @@ def _codes(study: Study, results: Results) -> Iterator[str]:
         ]
         lost, most = paired_loss(*(by["accuracy", w] for w in WHOSE))
         ours, theirs = (_mean(by["perplexity", w]) for w in WHOSE)
-        cells += [f"{100 * lost:+.1f} (at most {100 * most:+.1f})", f"{ours / theirs:.2f}"]
-        yield f"| {' | '.join(cells)} |"
+        cells += [points(lost, most), f"{ours / theirs:.2f}"]
+        yield table_line(cells)
     yield from ("", "Perplexity is of a token, a geometric mean over people.")
 
 
@@ -160,8 +169,7 @@ def _lost(
     if variant == baseline:
         return ""
     ours, base = (pooled(results.get(row, ()), "scores", *place) for row in (variant, baseline))
-    lost, most = paired_loss(base, ours) if study.error else paired_loss(ours, base)
-    return "not run" if np.isnan(lost) else f"{100 * lost:+.1f} (at most {100 * most:+.1f})"
+    return points(*(paired_loss(base, ours) if study.error else paired_loss(ours, base)))
 
 
 def _rerun(name: str, results: Results) -> Iterator[str]:

@@ -10,7 +10,18 @@ import numpy as np
 
 from emgcodec.evaluate.reconstruction import WAYS
 from emgcodec.evaluate.rows import PROTOCOL, ROWS
-from emgcodec.evidence import CORPORA, MODES, NUM_FOLDS, Result, Summary, cell, gain, pooled
+from emgcodec.evidence import (
+    CORPORA,
+    MODES,
+    NUM_FOLDS,
+    Result,
+    Summary,
+    cell,
+    gain,
+    pooled,
+    table_head,
+    table_line,
+)
 from emgcodec.files import written_beside
 
 Results = Mapping[str, Sequence[Result]]
@@ -19,7 +30,14 @@ OPEN, CLOSE = "<!-- evidence -->", "<!-- /evidence -->"
 """What stands around the generated table in README."""
 
 _COMPARED = {
-    "student": {"twin": "its twin", "lda-context": "LDA with context", "kmeans": "k-means tokens"},
+    "student": {
+        "twin": "its twin",
+        "student-shared": "the shared head",
+        "lda-context": "LDA with context",
+        "lda-log-context": "that on logarithms",
+        "kmeans": "k-means tokens",
+        "random": "random-weight codec",
+    },
     "student-read": {
         "lda-context": "LDA with context",
         "lda-log-context": "that on logarithms",
@@ -72,35 +90,47 @@ def results_page(results: Results) -> str:
 def _gestures(results: Results, corpus: str) -> Iterator[str]:
     chance = Summary.of(pooled(results.get("lda", ()), "chance", corpus))
     told = f", {chance.people} people, chance {100 * chance.mean:.1f}" if chance else ""
-    yield from (f"### {corpus}{told}", "", "| | cold | calibrated |", "|---|---|---|")
+    yield from (f"### {corpus}{told}", "", *table_head(["", *MODES]))
     for name, row in ROWS.items():
-        cells = [cell(results.get(name, ()), "scores", mode, corpus) for mode in MODES]
-        yield f"| {row.title} | {' | '.join(cells)} |"
+        found = results.get(name, ())
+        cells = [
+            ""
+            if mode == "device" and not _knows_devices(name)
+            else cell(found, "scores", mode, corpus)
+            for mode in MODES
+        ]
+        yield table_line([row.title, *cells])
     yield ""
+
+
+def _knows_devices(name: str) -> bool:
+    """Whether a row is of a trained codec, which can start from what is usual for a device."""
+    return bool(ROWS[name].recipe or ROWS[name].of)
 
 
 def _gains(results: Results) -> Iterator[str]:
     yield from ("## The student against others, on the same people", "")
     yield (
         "Points of difference (one-sided 95 % bound by paired bootstrap over people). The "
-        "student's head is one for all corpora, cold and calibrated alike. Rivals are fitted to "
-        "each corpus and start, and so is the reader of tokens: a discriminant or the codec's "
-        "decoder trained anew, whichever the people who select find better, for all tokens alike."
+        "student's encoder, codebooks and decoder are one for all corpora and starts; a corpus is "
+        "read by a linear head of its own behind them, if the model has one. Rivals are fitted to "
+        "each corpus and start, and so is the reader of tokens: a discriminant or the "
+        "codec's decoder trained anew, whichever the people who select find better, for all tokens "
+        "alike."
     )
     for row, rivals in _COMPARED.items():
-        yield from ("", f"| {ROWS[row].title} | | {' | '.join(rivals.values())} |")
-        yield "|---|---|" + "---|" * len(rivals)
+        yield from ("", *table_head([ROWS[row].title, "", *rivals.values()]))
         for corpus in CORPORA:
             for mode in MODES:
                 cells = [gain(results, row, rival, mode, corpus) for rival in rivals]
-                yield f"| {corpus} | {mode} | {' | '.join(cells)} |"
+                yield table_line([corpus, mode, *cells])
     yield ""
 
 
 def _codebooks(results: Results) -> Iterator[str]:
     yield from ("## Codebooks", "")
     yield "Pooled over all frames of the people who select, calibrated; mean over folds."
-    yield from ("", "| | level | distinct codes | perplexity / size |", "|---|---|---|---|")
+    yield from ("", *table_head(["", "level", "distinct codes", "perplexity / size"]))
     for name, row in ROWS.items():
         if row.recipe is None or name == "twin":
             continue
@@ -123,8 +153,8 @@ def _reconstruction(results: Results) -> Iterator[str]:
         "Of the student, calibrated, at its bit rate with the levels beside the codes; the true "
         "envelope is not coded at all. Two noises of the same spectrum are 2.6 dB apart."
     )
-    yield from ("", "| corpus | way | envelope correlation, 100 ms | log-spectral distance, dB |")
-    yield "|---|---|---|---|"
+    heads = ["corpus", "way", "envelope correlation, 100 ms", "log-spectral distance, dB"]
+    yield from ("", *table_head(heads))
     for corpus in CORPORA:
         rates = [r["bit_rate"][corpus] for r in student if corpus in r.get("bit_rate", {})]
         for way in WAYS:
@@ -135,14 +165,14 @@ def _reconstruction(results: Results) -> Iterator[str]:
                     f"{found.mean:.{digits}f} ± {found.sd:.{digits}f}" if found else "not run"
                 )
             rate = f" ({np.mean(rates):.0f} bit/s)" if rates and way == "codec" else ""
-            yield f"| {corpus} | {_NAMES[way]}{rate} | {' | '.join(cells)} |"
+            yield table_line([corpus, f"{_NAMES[way]}{rate}", *cells])
     yield ""
 
 
 def _jobs(results: Results) -> Iterator[str]:
     yield from ("## How to rerun", "")
     yield "With the corpora in `$EMGCODEC_DATA`; what is there is not made again."
-    yield from ("", "| row | command | folds | commit | longest job |", "|---|---|---|---|---|")
+    yield from ("", *table_head(["row", "command", "folds", "commit", "longest job"]))
     for name, row in ROWS.items():
         found = results.get(name, ())
         commits = ", ".join(sorted({f"`{r['commit']}`" for r in found})) or "not run"
@@ -154,35 +184,31 @@ def _jobs(results: Results) -> Iterator[str]:
 
 
 def readme_table(results: Results) -> str:
-    """The short table: cold / calibrated, percent."""
+    """The short table: percent from each start."""
     rows = {"student": "student", "student-open": "student-open", "twin": "unquantized twin"}
-    rows |= {"student-read": "student's tokens, own reader", "kmeans": "k-means tokens, own reader"}
+    rows |= {"kmeans": "k-means tokens, own reader"}
     rows |= {"lda-context": "LDA, same context", "lda-log-context": "on logarithms"}
-    lines = [
-        f"| corpus (people) | chance | {' | '.join(rows.values())} |",
-        "|---|---|" + "---|" * len(rows),
-    ]
+    lines = [*table_head(["corpus (people)", "chance", *rows.values()])]
     for corpus in CORPORA:
         chance = Summary.of(pooled(results.get("lda", ()), "chance", corpus))
         cells = [_short(results.get(name, ()), corpus) for name in rows]
         told = (f" ({chance.people})", f"{100 * chance.mean:.0f}") if chance else ("", "")
-        lines.append(f"| {corpus}{told[0]} | {told[1]} | {' | '.join(cells)} |")
-    lines += ["", "Points of the student's tokens with their own reader over others'. flexemg is "]
-    lines[-1] += "two people, and no evidence."
+        lines.append(table_line([f"{corpus}{told[0]}", told[1], *cells]))
+    lines += ["", "Points of the student over others. flexemg is two people, and no evidence."]
     rivals = {"lda-context": "LDA", "lda-log-context": "on logarithms", "kmeans": "k-means tokens"}
-    heads = [f"{name}, {mode}" for mode in MODES for name in rivals.values()]
-    lines += ["", f"| corpus | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    lines += ["", *table_head(["corpus", "start", *rivals.values()])]
     for corpus in CORPORA:
-        cells = [gain(results, "student-read", r, mode, corpus) for mode in MODES for r in rivals]
-        lines.append(f"| {corpus} | {' | '.join(cells)} |")
+        for mode in MODES:
+            cells = [gain(results, "student", rival, mode, corpus) for rival in rivals]
+            lines.append(table_line([corpus, mode, *cells]))
     return "\n".join(lines)
 
 
 def _short(results: Sequence[Result], corpus: str) -> str:
     found = [Summary.of(pooled(results, "scores", mode, corpus)) for mode in MODES]
-    scores = " / ".join(f"{100 * s.mean:.0f}" for s in found if s)
-    if not scores:
+    if not any(found):
         return "not run"
+    scores = " / ".join(f"{100 * s.mean:.0f}" if s else "–" for s in found)
     # Other people are easier or harder: a part of the folds is not to be set beside all of them.
     return (
         scores if len(results) == NUM_FOLDS else f"{scores} ({len(results)} of {NUM_FOLDS} folds)"

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import cos, pi
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +12,10 @@ import torch
 from scipy.cluster.vq import kmeans2, vq
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from emgcodec.config import CodecConfig
 from emgcodec.evaluate.frames import Array, Labels, Track
+from emgcodec.evaluate.learning import by_person, minimize, windows
 from emgcodec.gestures import GESTURES
 from emgcodec.nn.encoder import build_encoder
 from emgcodec.train.data import UNLABELLED
@@ -28,7 +26,7 @@ _ROWS = 60_000
 _ITERATIONS = 10
 _CLIP = 8.0  # deviations: k-means spends no code on outliers
 _EPOCHS, _LEAST_STEPS, _WINDOW_SECONDS, _BATCH = 4, 200, 1.7, 48
-_RATE, _DECAY, _DROPOUT = 1e-3, 0.05, 0.3
+_RATE, _DROPOUT = 1e-3, 0.3
 
 
 @dataclass(frozen=True)
@@ -103,29 +101,21 @@ def fit_reader(
     """Trains a `Reader` on labelled tracks, people alike; gives what it answers to a track."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    by_person: dict[str, list[Track]] = defaultdict(list)
-    for t in tracks:
-        if (t.labels >= 0).any():
-            by_person[t.subject].append(t)
+    people = by_person(t for t in tracks if (t.labels >= 0).any())
     classes = np.unique(np.concatenate([t.labels[t.labels >= 0] for t in tracks]))
     reader = Reader(config, tracks[0].x.shape[1], classes)
-    optimizer = torch.optim.AdamW(reader.parameters(), _RATE, (0.9, 0.98), weight_decay=_DECAY)
     length = round(_WINDOW_SECONDS * config.frame_rate)
-    frames = sum(len(t.labels) for group in by_person.values() for t in group)
-    per_step = _BATCH * min(length, frames // sum(map(len, by_person.values())))
-    steps = max(_LEAST_STEPS, round(_EPOCHS * frames / per_step))
-    for step in tqdm(range(steps), desc="reading tokens", unit="steps", leave=False):
-        for group in optimizer.param_groups:
-            group["lr"] = _RATE * min(1.0, (step + 1) / 50) * 0.5 * (1 + cos(pi * step / steps))
-        x, labels = _windows(list(by_person.values()), length, rng)
+    frames = sum(len(t.labels) for group in people for t in group)
+    per_step = _BATCH * min(length, frames // sum(map(len, people)))
+
+    def loss() -> Tensor:
+        x, labels = _batch(windows(people, _BATCH, length, rng))
         with torch.autocast("cpu", torch.bfloat16):
             scores = reader(x)
-        loss = F.cross_entropy(scores.float().flatten(0, 1), labels.flatten(), label_smoothing=0.05)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
-        optimizer.step()
-    reader.eval()
+        return F.cross_entropy(scores.float().flatten(0, 1), labels.flatten(), label_smoothing=0.05)
+
+    steps = max(_LEAST_STEPS, round(_EPOCHS * frames / per_step))
+    minimize(reader, loss, steps, _RATE, "reading tokens")
 
     @torch.no_grad()
     def answer(t: Track) -> Labels:
@@ -135,19 +125,12 @@ def fit_reader(
     return answer
 
 
-def _windows(
-    people: Sequence[Sequence[Track]], length: int, rng: np.random.Generator
-) -> tuple[Tensor, Tensor]:
-    """A batch of windows, (B, T, F) and (B, T) labels: people, then recordings, each alike."""
-    chosen: list[tuple[Array, Labels]] = []
-    for _ in range(_BATCH):
-        group = people[int(rng.integers(len(people)))]
-        t = group[int(rng.integers(len(group)))]
-        start = int(rng.integers(max(0, len(t.labels) - length) + 1))
-        chosen.append((t.x[start : start + length], t.labels[start : start + length]))
-    longest = max(len(labels) for _, labels in chosen)
-    x = np.zeros((_BATCH, longest, chosen[0][0].shape[1]), np.float32)
-    labels = np.full((_BATCH, longest), UNLABELLED)
-    for i, (part, known) in enumerate(chosen):
-        x[i, : len(known)], labels[i, : len(known)] = part, known
+def _batch(drawn: Sequence[tuple[Track, slice]]) -> tuple[Tensor, Tensor]:
+    """(B, T, F) and (B, T) labels."""
+    longest = max(part.stop - part.start for _, part in drawn)
+    x = np.zeros((len(drawn), longest, drawn[0][0].x.shape[1]), np.float32)
+    labels = np.full((len(drawn), longest), UNLABELLED)
+    for i, (t, part) in enumerate(drawn):
+        x[i, : part.stop - part.start] = t.x[part]
+        labels[i, : part.stop - part.start] = t.labels[part]
     return torch.from_numpy(x), torch.from_numpy(labels)

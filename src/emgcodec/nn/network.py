@@ -6,13 +6,13 @@ A whole recording is the step over blocks of frames; a stream is the same step o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 from emgcodec.calibration import Calibration, CalibrationError, Calibrations
-from emgcodec.config import CodecConfig, SignalHeadConfig
+from emgcodec.config import CodecConfig, LabelHeadConfig, SignalHeadConfig
 from emgcodec.montage import Montage, MontageError
 from emgcodec.nn.encoder import build_encoder
 from emgcodec.nn.frontend import ElectrodeSet, build_frontend
@@ -74,6 +74,13 @@ class Network(nn.Module):
                 self.shaper = NoiseShaper(config)
             else:
                 self.head[name] = LabelHead(part, dim)
+
+    def add_label_head(self, name: str, part: LabelHeadConfig) -> LabelHead:
+        """A new label head, untrained; replaces one of that name."""
+        head = LabelHead(part, self.decoder.dim).to(self.device)
+        self.head[name] = head
+        self.config = replace(self.config, heads={**self.config.heads, name: part})
+        return head
 
     @property
     def device(self) -> torch.device:

@@ -20,6 +20,9 @@ from emgcodec.recording import Recording
 from emgcodec.signal import Notch, Preparation, num_resampled
 from emgcodec.text import to_ids
 
+SIMULATED = "simulated"
+"""Data set of people who are from nowhere."""
+
 UNLABELLED = -100
 CUED = ("3dc", "flexemg", "myo_readings")
 """Data sets whose labels are cues, which the hand follows some 0.3 s later."""
@@ -32,7 +35,7 @@ class Segment:
     """One contiguous recording, ready for the codec.
 
     Attributes:
-        dataset: Where it comes from; ``simulated`` if from nowhere.
+        dataset: Where it comes from, or `SIMULATED`.
         subject: Who it was, unique over data sets.
         wearing: Subject and session: electrodes stay where they are within it.
         block: The joined recording that it was part of; the first of a wearing calibrates.
@@ -82,7 +85,7 @@ def prepare(rec: Recording, codec: Codec, x: npt.NDArray[np.float32] | None = No
         done += part.shape[1]
     for row in x:
         row -= np.median(row[::16])
-    dataset = str(rec.metadata.get("dataset", "simulated"))
+    dataset = str(rec.metadata.get("dataset", SIMULATED))
     subject = f"{dataset}/{rec.metadata['subject']}"
     name = str(rec.metadata.get("recording", "0"))
     keys, pressed = _keys(rec)
@@ -125,49 +128,62 @@ def _frame_labels(rec: Recording, codec: Codec, frames: int, cued: bool) -> npt.
     return labels
 
 
+def first_blocks(segments: Iterable[Segment]) -> dict[str, list[Segment]]:
+    """For each wearing the segments of its first block, which calibrates it."""
+    found: dict[str, list[Segment]] = defaultdict(list)
+    for segment in segments:
+        group = found[segment.wearing]
+        if not group or group[0].block == segment.block:
+            group.append(segment)
+    return found
+
+
 def calibrations(
     segments: Sequence[Segment], codec: Codec, seconds: float | None = None
 ) -> dict[str, Calibration]:
     """For each wearing, a calibration on its first block, unlabelled, or on that long of it."""
-    longest = None if seconds is None else round(seconds * codec.sample_rate)
-    first: dict[str, list[Segment]] = defaultdict(list)
-    for segment in segments:
-        group = first[segment.wearing]
-        if not group or group[0].block == segment.block:
-            group.append(segment)
+    first = first_blocks(segments)
     return {
-        wearing: codec.calibrate(
-            Recording(s.x[:, :longest], codec.sample_rate, montage=s.montage, unit="adc")
-            for s in group
-        )
+        wearing: _calibrated(group, codec, seconds)
         for wearing, group in tqdm(first.items(), desc="calibrating", unit="wearings")
     }
 
 
-def usual_calibrations(segments: Sequence[Segment], codec: Codec) -> dict[str, Calibration]:
+def usual_calibrations(
+    segments: Iterable[Segment], codec: Codec, seconds: float | None = None
+) -> dict[str, Calibration]:
     """For each device, a calibration on the first block of everybody who wore it.
 
-    Simulated people wear none. Recordings of a device are taken to be in the same units, and of the
-    same rate.
+    Simulated people wear none. A name that several devices go by has none.
 
     Args:
         segments: Of real people or not.
         codec: Whose features.
+        seconds: Longest part of each segment to use.
 
     Returns:
         By name of the montage.
     """
-    first = {s.wearing: s.block for s in reversed(segments) if s.dataset != "simulated"}
     worn: dict[str, list[Segment]] = defaultdict(list)
-    for s in segments:
-        if first.get(s.wearing) == s.block:
+    for group in first_blocks(s for s in segments if s.dataset != SIMULATED).values():
+        for s in group:
             worn[s.montage.name].append(s)
-    found = {}
-    for device, group in sorted(worn.items()):
-        signal = (Recording(s.x, codec.sample_rate, montage=s.montage, unit="adc") for s in group)
-        one = group[0]
-        found[device] = replace(codec.calibrate(signal), sample_rate=one.sample_rate, unit=one.unit)
-    return found
+    return {
+        device: replace(
+            _calibrated(group, codec, seconds),
+            sample_rate=group[0].sample_rate,
+            unit=group[0].unit,
+        )
+        for device, group in sorted(worn.items())
+        if len({(s.montage.electrodes, s.sample_rate, s.unit) for s in group}) == 1
+    }
+
+
+def _calibrated(group: Iterable[Segment], codec: Codec, seconds: float | None) -> Calibration:
+    longest = None if seconds is None else round(seconds * codec.sample_rate)
+    return codec.calibrate(
+        Recording(s.x[:, :longest], codec.sample_rate, montage=s.montage, unit="adc") for s in group
+    )
 
 
 def is_calibration(segment: Segment, segments: Sequence[Segment]) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,20 @@ from emgcodec.config import ConfigError
 from emgcodec.folder import CONFIG_FILE, load_config
 from emgcodec.nn.network import CodecOutput
 from emgcodec.train.checkpoint import Checkpoint, differences, load_optimizer, optimizer_tensors
-from emgcodec.train.data import Segment, calibrations
+from emgcodec.train.data import calibrations, usual_calibrations
 from emgcodec.train.distill import build_distiller
 from emgcodec.train.log import Log
-from emgcodec.train.losses import correct_power, forward, gesture_loss, text_loss
+from emgcodec.train.losses import (
+    correct_power,
+    forward,
+    gesture_loss,
+    own_gesture_loss,
+    text_loss,
+)
 from emgcodec.train.prepared import content, default_cache, load_prepared, sources
 from emgcodec.train.processes import interrupts, launch, leave_together
-from emgcodec.train.recipe import Recipe
-from emgcodec.train.result import build_codec, save_model
+from emgcodec.train.recipe import DataRecipe, Recipe
+from emgcodec.train.result import add_own_heads, build_codec, save_model
 from emgcodec.train.sessions import DATASET
 from emgcodec.train.typing import TypingWindows
 from emgcodec.train.windows import Batch, Windows
@@ -82,7 +89,18 @@ def train(
     with fabric.rank_zero_first():
         found = sources(recipe.data, data)
         segments = load_prepared(found, codec, cache or default_cache())
-    windows = _windows(segments, codec, recipe)
+    if recipe.model.own_heads:
+        add_own_heads(codec, segments)
+    seconds = recipe.typing.calibration if "text" in codec.heads else None
+    codec.devices = usual_calibrations(segments, codec, seconds)
+    known = calibrations(segments, codec, seconds)
+
+    def windows(data: DataRecipe) -> Windows | TypingWindows:
+        if "text" in codec.heads:
+            return TypingWindows(segments, known, codec, recipe)
+        seed = recipe.run.seed
+        return Windows(segments, known, codec.devices, codec, data, recipe.augment, seed)
+
     training = Training(recipe, codec, windows, fabric, out, content(found))
     if checkpoint is not None:
         training.load(checkpoint)
@@ -103,41 +121,66 @@ class Training:
         self,
         recipe: Recipe,
         codec: Codec,
-        windows: Windows | TypingWindows,
+        windows: Callable[[DataRecipe], Windows | TypingWindows],
         fabric: Any,
         out: Path,
         data: str,
     ) -> None:
         self.recipe, self.fabric, self.out, self.data = recipe, fabric, out, data
         self.codec = codec.to(fabric.device).train()
-        self.windows = windows
+        self._windows = windows
+        self.windows = windows(recipe.data)
         self.step, self.seconds = 0, 0.0
+        self.begun = 0  # the step that this part of the training began with
         self.distiller = build_distiller(recipe, self.codec)
         self.parameters = list(codec.parameters())
         if self.distiller is not None:
             self.parameters += self.distiller.parameters()
-        self.average = [p.detach().clone() for p in self.parameters]
-        optim = recipe.optim
+        self._learn_with(self.parameters)
+
+    def _learn_with(self, parameters: list[torch.nn.Parameter]) -> None:
+        """Begins a part of the training, on these parameters."""
+        optim = self.recipe.optim
+        self.parameters = parameters
+        self.average = [p.detach().clone() for p in parameters]
         self.optimizer = torch.optim.AdamW(
-            self.parameters,
-            lr=optim.lr,
-            betas=optim.betas,
-            weight_decay=optim.weight_decay,
-            fused=True,
+            parameters, betas=optim.betas, weight_decay=optim.weight_decay, fused=True
         )
+
+    def _leave_encoder(self) -> None:
+        """Begins the part in which only what reads the codes learns."""
+        self.begun = self.recipe.optim.steps
+        data, decoder = self.recipe.data, self.recipe.decoder
+        longer = replace(data, seconds=decoder.seconds, batch_size=decoder.batch_size)
+        self.windows = self._windows(longer)
+        quantizer = self.codec.quantizer
+        for part in (self.codec.frontend, self.codec.encoder):
+            part.eval().requires_grad_(False)
+        if quantizer is not None:
+            quantizer.project_in.requires_grad_(False)
+            quantizer.frozen = True
+        self._learn_with([p for p in self.parameters if p.requires_grad])
 
     def share(self) -> float:
         """How much of the training is done, 0 to 1, in steps or in minutes."""
         optim = self.recipe.optim
-        done = [self.step / optim.steps] if optim.steps else []
+        done = [self.step / (optim.steps + self.recipe.decoder.steps)] if optim.steps else []
         done += [self.seconds / 60.0 / optim.minutes] if optim.minutes else []
         return min(max(done), 1.0)
 
+    def part_share(self) -> float:
+        """The same of the part of the training that runs."""
+        decoder = self.recipe.decoder.steps
+        if self.begun:
+            return (self.step - self.begun) / decoder
+        return self.step / self.recipe.optim.steps if decoder else self.share()
+
     def rate(self, share: float) -> float:
-        """Learning rate: a linear rise over some steps, then half a cosine over the training."""
+        """Learning rate: a linear rise over some steps, then half a cosine over the part."""
         optim = self.recipe.optim
+        highest = self.recipe.decoder.lr if self.begun else optim.lr
         cosine = optim.floor + (1.0 - optim.floor) * 0.5 * (1.0 + math.cos(math.pi * share))
-        return optim.lr * cosine * min(1.0, (self.step + 1) / max(optim.warm_up, 1))
+        return highest * cosine * min(1.0, (self.step - self.begun + 1) / max(optim.warm_up, 1))
 
     def run(self) -> bool:
         """Trains until the end, which it reports, or until interrupted; leaves a checkpoint."""
@@ -147,7 +190,10 @@ class Training:
         log = Log(self.out, self.step, share, run.log_steps, quiet=not first)
         with log, interrupts() as interrupted:
             while share < 1.0 and not stop:
-                facts = self._learn(share, log)
+                if self.recipe.decoder.steps and self.step == self.recipe.optim.steps:
+                    self._settle()
+                    self._leave_encoder()
+                facts = self._learn(self.part_share(), log)
                 self.step += 1
                 self.seconds, stop = self._agree(time.monotonic() - start, interrupted.is_set())
                 share = self.share()
@@ -172,6 +218,7 @@ class Training:
             waited = time.monotonic() - began
             with self.fabric.autocast():
                 made = recipe.distill.codebooks or share >= recipe.loss.quantizer_start
+                made = made or self.begun > 0
                 out = forward(self.codec, batch, quantize=made)
                 taught = {} if self.distiller is None else self.distiller(batch, out)
             terms, facts = self._losses(out, batch, taught)
@@ -191,7 +238,8 @@ class Training:
             group["lr"] = rate
         self.optimizer.step()
         # A young average forgets faster, or it would remember the untrained weights.
-        memory = min(optim.ema, (1.0 + self.step) / (10.0 + self.step))
+        age = self.step - self.begun
+        memory = min(optim.ema, (1.0 + age) / (10.0 + age))
         with torch.no_grad():
             for mean, parameter in zip(self.average, self.parameters, strict=True):
                 mean.lerp_(parameter, 1.0 - memory)
@@ -207,6 +255,9 @@ class Training:
         if "gesture" in out.heads:
             scores = out.heads["gesture"].float()
             terms["gesture"] = gesture_loss(scores, batch, out.valid, loss.label_smoothing)
+        if self.recipe.model.own_heads:
+            own = own_gesture_loss(self.codec, out, batch, loss.label_smoothing)
+            terms["own_gesture"] = own
         if batch.keys is not None:
             terms["text"], facts = text_loss(out.heads["text"], batch.keys)
         total = sum((getattr(loss, name) * term for name, term in terms.items()), torch.zeros(()))
@@ -258,6 +309,8 @@ class Training:
             )
         self.step, self.seconds = checkpoint.step, checkpoint.seconds
         self.codec.load_state_dict(checkpoint.part("model"))
+        if self.recipe.decoder.steps and self.step > self.recipe.optim.steps:
+            self._leave_encoder()
         for i, mean in enumerate(self.average):
             mean.copy_(checkpoint.tensors[f"average.{i}"])
         load_optimizer(self.optimizer, checkpoint.part("optimizer"))
@@ -278,11 +331,17 @@ class Training:
         }
 
     @torch.no_grad()
-    def finish(self) -> None:
-        """Puts the averaged weights in place, rounds them, and measures the signal head's power."""
+    def _settle(self) -> None:
+        """Puts the averaged weights in place, rounded."""
         for mean, parameter in zip(self.average, self.parameters, strict=True):
             parameter.copy_(mean)
-        self.codec.eval().round_weights()
+        self.codec.round_weights()
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Makes the model that is saved, and measures the power of its signal head."""
+        self._settle()
+        self.codec.eval()
         if "signal" in self.codec.heads:
             batches = (self.windows.batch(self.step + i) for i in range(_MEASURED))
             correct_power(self.codec, (batch.to(self.codec.device) for batch in batches))
@@ -298,14 +357,11 @@ def _require_fitting(recipe: Recipe, codec: Codec) -> None:
             f"data.weights={dict(recipe.data.weights)}: codec {codec.config.name!r} with the heads "
             f"{codec.heads} learns from {fit}"
         )
-
-
-def _windows(segments: Sequence[Segment], codec: Codec, recipe: Recipe) -> Windows | TypingWindows:
-    if "text" in codec.heads:
-        known = calibrations(segments, codec, recipe.typing.calibration)
-        return TypingWindows(segments, known, codec, recipe)
-    known = calibrations(segments, codec)
-    return Windows(segments, known, codec, recipe.data, recipe.augment, recipe.run.seed)
+    if types and (recipe.decoder.steps or recipe.model.own_heads):
+        raise ConfigError(
+            f"decoder.steps={recipe.decoder.steps}, model.own_heads={recipe.model.own_heads} are "
+            "for gestures: leave both out for a codec that reads text"
+        )
 
 
 def _require_same(recipe: Recipe, other: dict[str, Any], where: Path) -> None:

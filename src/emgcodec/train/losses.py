@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from emgcodec.codec import Codec
+from emgcodec.gestures import GESTURES, own_head
 from emgcodec.nn.network import CodecOutput
 from emgcodec.train.data import UNLABELLED
 from emgcodec.train.windows import Batch, Keys
@@ -49,6 +50,24 @@ def gesture_loss(
     mean = (surprise * known).sum(dim=-1) / known.sum(dim=-1).clamp(min=1)
     loss = (1.0 - label_smoothing) * own + label_smoothing * mean
     return (loss * weight).sum() / weight.sum().clamp(min=1e-6)  # a batch may have no label
+
+
+def own_gesture_loss(
+    codec: Codec, out: CodecOutput, batch: Batch, label_smoothing: float = 0.05
+) -> Tensor:
+    """`gesture_loss` of each data set's own head; one without has no part in it."""
+    scores = out.decoded.new_zeros((*batch.labels.shape, len(GESTURES)), dtype=torch.float32)
+    counted = torch.zeros_like(out.valid)
+    for dataset in dict.fromkeys(batch.datasets):
+        if (head := own_head(dataset)) in out.heads:
+            rows = torch.tensor([name == dataset for name in batch.datasets])
+            rows = rows.to(scores.device)
+            where = [GESTURES.index(label) for label in codec.labels(head)]
+            own = torch.zeros_like(scores)
+            own[..., where] = out.heads[head].float()
+            scores = torch.where(rows[:, None, None], own, scores)
+            counted = counted | (out.valid & rows[:, None])
+    return gesture_loss(scores, batch, counted, label_smoothing)
 
 
 def text_loss(scores: Tensor, keys: Keys) -> tuple[Tensor, dict[str, float]]:

@@ -29,11 +29,9 @@ from emgcodec.montage import Montage
 from emgcodec.recording import Recording
 from emgcodec.signal import num_resampled
 from emgcodec.simulate import Person, gesture_recording
-from emgcodec.train.data import Segment, prepare
+from emgcodec.train.data import SIMULATED, Segment, prepare
 from emgcodec.train.recipe import DataRecipe
 from emgcodec.train.sessions import DATASET, find_splits
-
-SIMULATED = "simulated"
 
 _PREPARES = ("signal.py", "gestures.py", "text.py", "recording.py", "io/*.py", "train/data.py")
 _SIMULATES = ("simulate/*.py", "gestures.py")
@@ -50,7 +48,7 @@ class Source:
     """One person's recordings.
 
     Attributes:
-        dataset: Where they come from; ``simulated`` if from nowhere.
+        dataset: Where they come from, or `SIMULATED`.
         subject: Who it was.
         content: What identifies their content, or from what it follows.
         recordings: Reads or makes them.

@@ -29,6 +29,8 @@ class ModelRecipe:
         overrides: Fields of the codec's config to change, by dotted name.
         name: Of the result; empty keeps that of the preset.
         license: Licence line of the weights.
+        own_heads: Whether each data set of real people has a gesture head of its own beside the
+            one that all share: one name may look like another elsewhere.
     """
 
     preset: str = "student"
@@ -36,6 +38,7 @@ class ModelRecipe:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
     license: str = ""
+    own_heads: bool = False
 
 
 @dataclass(frozen=True)
@@ -233,11 +236,38 @@ class OptimRecipe:
 
 
 @dataclass(frozen=True)
+class DecoderRecipe:
+    """A second part of the training, for gestures: codes are final, only their readers learn.
+
+    All before the quantizer and the codebooks is then as in the model that is saved, averaged and
+    rounded; decoder and heads go on from where they are.
+
+    Attributes:
+        steps: How long, after those of ``optim``; 0 for no such part.
+        lr: Highest learning rate, on a rise and a cosine of its own.
+        seconds: Longest window, as in ``data``: from longer ones readers learn to look back.
+        batch_size: Windows of one step of one process.
+    """
+
+    steps: int = 0
+    lr: float = 5e-4
+    seconds: float = 6.0
+    batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        require(self.steps >= 0, f"decoder.steps={self.steps}: give at least 0")
+        for name in ("lr", "seconds", "batch_size"):
+            value = getattr(self, name)
+            require(value > 0, f"decoder.{name}={value}: give a positive number")
+
+
+@dataclass(frozen=True)
 class LossRecipe:
     """What is minimised.
 
     Attributes:
         gesture: Weight of the cross-entropy of gestures.
+        own_gesture: Weight of that of each data set's own head.
         text: Weight of the CTC loss of keys, per key.
         reconstruction: Weight of the squared error of the log spectrum.
         level: Weight of the squared error of an electrode's log level, the mean over its bands.
@@ -251,6 +281,7 @@ class LossRecipe:
     """
 
     gesture: float = 1.0
+    own_gesture: float = 1.0
     text: float = 1.0
     reconstruction: float = 0.5
     level: float = 0.5
@@ -327,6 +358,7 @@ class Recipe:
         typing: Windows of those who type.
         augment: What is done to them.
         optim: How it learns, and how long.
+        decoder: What follows for those who read the codes.
         loss: What it learns.
         distill: Whom it learns from.
         run: Where it runs.
@@ -337,6 +369,7 @@ class Recipe:
     typing: TypingRecipe
     augment: AugmentRecipe
     optim: OptimRecipe
+    decoder: DecoderRecipe
     loss: LossRecipe
     distill: DistillRecipe
     run: RunRecipe
@@ -345,6 +378,10 @@ class Recipe:
         require(
             self.optim.steps > 0 or self.optim.minutes > 0,
             "optim.steps and optim.minutes are both 0: say how long to train, in one of them",
+        )
+        require(
+            self.decoder.steps == 0 or self.optim.minutes == 0,
+            f"decoder.steps={self.decoder.steps} follow optim.steps: set optim.minutes=0",
         )
 
     @classmethod

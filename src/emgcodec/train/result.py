@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from emgcodec.codec import Codec
 from emgcodec.config import ConfigError, LabelHeadConfig
-from emgcodec.gestures import GESTURES
+from emgcodec.gestures import GESTURES, own_head
 from emgcodec.presets import preset
 from emgcodec.text import labels as key_labels
-from emgcodec.train.data import Segment, usual_calibrations
+from emgcodec.train.data import SIMULATED, Segment
 from emgcodec.train.recipe import ModelRecipe, Recipe
 
 
@@ -47,8 +47,23 @@ def build_codec(recipe: ModelRecipe) -> Codec:
     return codec
 
 
+def add_own_heads(codec: Codec, segments: Iterable[Segment]) -> None:
+    """Gives each data set of real people a head for the gestures that it shows.
+
+    Those that are there already and have these labels stay.
+    """
+    shown: dict[str, set[int]] = {}
+    for s in segments:
+        if s.dataset != SIMULATED:
+            shown.setdefault(s.dataset, set()).update(s.labels[s.labels >= 0].tolist())
+    for dataset, gestures in sorted(shown.items()):
+        part = LabelHeadConfig("frame", tuple(GESTURES[i] for i in sorted(gestures)))
+        if codec.config.heads.get(own_head(dataset)) != part:
+            codec.add_label_head(own_head(dataset), part)
+
+
 def save_model(
-    codec: Codec, recipe: Recipe, segments: Sequence[Segment], folder: Path, facts: dict[str, Any]
+    codec: Codec, recipe: Recipe, segments: Iterable[Segment], folder: Path, facts: dict[str, Any]
 ) -> None:
     """Writes the model with its licence line and what it was made of.
 
@@ -67,11 +82,10 @@ def save_model(
         "versions": {name: version(name) for name in ("emgcodec", "torch")},
     }
     codec.config = codec.config.replace(weights_license=recipe.model.license, provenance=provenance)
-    codec.devices = usual_calibrations(segments, codec)
     codec.save_pretrained(folder)
 
 
-def _summary(segments: Sequence[Segment]) -> dict[str, dict[str, Any]]:
+def _summary(segments: Iterable[Segment]) -> dict[str, dict[str, Any]]:
     """People, recordings and signal of each data set."""
     found: dict[str, dict[str, Any]] = {}
     for s in segments:

@@ -100,5 +100,5 @@ class TypingWindows:
         labels = np.full(codec.num_frames(stop - start), UNLABELLED)
         pressed = s.pressed * rate
         inside = (pressed >= core) & (pressed < core + length)
-        window = Window(signal, known, labels, _NO_CLASSES)
+        window = Window(signal, known, labels, s.dataset, _NO_CLASSES)
         return _Typed(window, s.keys[inside], (core - start) // hop)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from emgcodec.codec import Codec
 from emgcodec.gestures import GESTURES
 from emgcodec.montage import Montage
 from emgcodec.train.augment import Augmented, augment
-from emgcodec.train.data import UNLABELLED, Segment, as_calibrated, usual_calibrations
+from emgcodec.train.data import SIMULATED, UNLABELLED, Segment, as_calibrated
 from emgcodec.train.recipe import AugmentRecipe, DataRecipe
 
 _SIZES = (16, 32, 64, 128)
@@ -55,8 +55,8 @@ class Keys:
 class Batch:
     """Windows: what `Codec.forward` takes, and (B, T) frame labels.
 
-    `classes` is a (B, V) mask of the gestures that each item's data set has; `hidden` (B, T, F),
-    or None, the features to hide; `keys`, or None, what was typed.
+    `datasets` says where each item comes from; `classes` is a (B, V) mask of the gestures that are
+    known there; `hidden` (B, T, F), or None, the features to hide; `keys`, or None, what was typed.
     """
 
     x: Tensor
@@ -65,6 +65,7 @@ class Batch:
     montages: list[Montage]
     calibrations: list[Calibration | None]
     labels: Tensor
+    datasets: list[str]
     classes: Tensor
     hidden: Tensor | None = None
     keys: Keys | None = None
@@ -94,12 +95,14 @@ class Window:
         signal: What the codec hears.
         calibration: What it starts from; None for a cold start.
         labels: (T,) index into `GESTURES` for each frame, or `UNLABELLED`.
+        dataset: Where it comes from.
         classes: (V,) the gestures that its data set has.
     """
 
     signal: Augmented
     calibration: Calibration | None
     labels: npt.NDArray[np.int64]
+    dataset: str
     classes: npt.NDArray[np.bool_]
 
 
@@ -123,6 +126,7 @@ class Windows:
     Args:
         segments: To draw from.
         calibrations: By wearing.
+        devices: Calibrations by name of the montage.
         codec: Whose frames they are for.
         data: Weights, sizes and shares of the ways to start.
         recipe: What is done to each window.
@@ -132,15 +136,15 @@ class Windows:
     def __init__(
         self,
         segments: Sequence[Segment],
-        calibrations: dict[str, Calibration],
+        calibrations: Mapping[str, Calibration],
+        devices: Mapping[str, Calibration],
         codec: Codec,
         data: DataRecipe,
         recipe: AugmentRecipe,
         seed: int = 0,
     ) -> None:
-        self._calibrations = calibrations
+        self._calibrations, self._devices = calibrations, devices
         self._calibrated, self._informed = data.calibrated, data.calibrated + data.usual
-        self._usual = usual_calibrations(segments, codec) if data.usual > 0 else {}
         self._augment = recipe
         self._codec = codec
         self._seed = seed
@@ -198,15 +202,15 @@ class Windows:
         known, chance = None, rng.random()
         if chance < self._calibrated:
             known = self._calibrations[s.wearing]
-        elif chance < self._informed and s.dataset != "simulated":
-            known = self._usual.get(s.montage.name)
+        elif chance < self._informed and s.dataset != SIMULATED:
+            known = self._devices.get(s.montage.name)
         late = rng.normal(0.0, self._augment.label_jitter) * rate
         frame = round((start + late) / hop) + np.arange(self._codec.num_frames(length))
         inside = (frame >= 0) & (frame < len(s.labels))
         labels = np.where(inside, s.labels[frame.clip(0, len(s.labels) - 1)], UNLABELLED)
         part = slice(start, start + length)
         signal = heard(self._codec, s, part, known, self._augment, rng)
-        return Window(signal, known, labels, self._classes[s.dataset])
+        return Window(signal, known, labels, s.dataset, self._classes[s.dataset])
 
 
 def heard(
@@ -257,6 +261,7 @@ def collate(windows: Sequence[Window], codec: Codec) -> Batch:
             for w, montage in zip(windows, montages, strict=True)
         ],
         labels=torch.from_numpy(labels),
+        datasets=[w.dataset for w in windows],
         classes=torch.from_numpy(np.stack([w.classes for w in windows])),
         hidden=torch.from_numpy(hidden) if hidden.any() else None,
     )
