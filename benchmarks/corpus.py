@@ -12,12 +12,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,8 @@ from emgcodec.corpus import build
 from emgcodec.corpus.formats import FORMATS
 from emgcodec.corpus.row import Row
 from emgcodec.corpus.settings import Settings
+from emgcodec.evaluate.provenance import made_by
+from emgcodec.files import write_json
 from emgcodec.io import write_session
 from emgcodec.layouts import Layout
 from emgcodec.signal import Preparation
@@ -181,16 +181,11 @@ def main() -> None:
         result["bytes_per_hour"] = round(written / hours)
         memory = [peak_memory(s, folder / f"m{i}") for i, s in enumerate((fourth, source))]
         result["peak_memory_mib"] = {f"{files // 4} min": memory[0], f"{files} min": memory[1]}
-    result |= {
-        "command": " ".join(["python benchmarks/corpus.py", *sys.argv[1:]]),
-        "machine": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "load_before": os.getloadavg()[2],
-        "versions": {name: version(name) for name in ("emgcodec", "torch", "numpy", "pyarrow")},
-    }
+    result |= made_by(" ".join(["python benchmarks/corpus.py", *sys.argv[1:]]), "pyarrow")
+    result |= {"cores": os.cpu_count(), "load_before": os.getloadavg()[2]}
     print(json.dumps(result, indent=1))
     if args.json:
-        args.json.write_text(json.dumps(result, indent=1) + "\n")
+        write_json(args.json, result)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -68,8 +67,8 @@ def main() -> None:
     command = "python benchmarks/distillation.py --json docs/results/distillation.json"
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder))
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
-    result = made_by(command) | {"machine": device, "threads": torch.get_num_threads()} | found
+    device = {"machine": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+    result = made_by(command) | device | found
     print(json.dumps(result, indent=1))
     if args.json:
         write_json(args.json, result)

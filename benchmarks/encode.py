@@ -10,14 +10,11 @@ round, ratios are formed within rounds, and the median over rounds is given.
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import platform
 import statistics
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +31,8 @@ from emgcodec.config import (
     TDSConfig,
     TransformerConfig,
 )
+from emgcodec.evaluate.provenance import made_by
+from emgcodec.files import write_json
 from emgcodec.nn.quantizer import CodebookTrainer, Quantizer
 
 SECONDS = 60
@@ -239,17 +238,8 @@ def main() -> None:
     print("peak memory above the loaded process, MiB:", memory)
     if args.json:
         command = "python benchmarks/encode.py " + " ".join(sys.argv[1:])
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-        ).stdout.strip()
-        result |= {
-            "command": command,
-            "commit": commit,
-            "threads": 1,
-            "machine": platform.processor() or platform.machine(),
-            "versions": {name: version(name) for name in ("emgcodec", "torch", "numpy")},
-        }
-        args.json.write_text(json.dumps(result, indent=1) + "\n")
+        result |= made_by(command)
+        write_json(args.json, result)
         if args.page:
             args.page.write_text(page(result))
 

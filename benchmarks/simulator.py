@@ -12,13 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,8 @@ from scipy.stats import kurtosis
 from tqdm import tqdm
 
 from emgcodec import GESTURES, Montage, Recording, read_all
+from emgcodec.evaluate.provenance import made_by
+from emgcodec.files import write_json
 from emgcodec.gestures import canonical_gesture
 from emgcodec.simulate import SIMULATOR_VERSION, Person, gesture_recording
 
@@ -456,21 +456,16 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="and a page of them here, with a picture beside")
     args = parser.parse_args()
     data = Path(os.environ["EMGCODEC_DATA"])
-    result: dict[str, Any] = {
+    result = made_by("python benchmarks/simulator.py " + " ".join(sys.argv[1:]))
+    result |= {
         "simulator": SIMULATOR_VERSION,
-        "command": "python benchmarks/simulator.py " + " ".join(sys.argv[1:]),
-        "commit": subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-        ).stdout.strip(),
-        "versions": {name: version(name) for name in ("emgcodec", "numpy", "scipy")},
-        "machine": platform.processor() or platform.machine(),
         "hour": measured_hour(),
         "corpora": {c.name: measured(c, data) for c in tqdm(CORPORA)},
     }
     text = page(result)
     print(text)
     if args.json:
-        args.json.write_text(json.dumps(result, indent=1) + "\n")
+        write_json(args.json, result)
     if args.page:
         args.page.write_text(text)
         picture(result, args.page.with_suffix(".png"))

@@ -12,15 +12,11 @@ Signals are noise, weights random but for the bundled student's: neither changes
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +24,9 @@ import numpy as np
 import torch
 
 from emgcodec import Codec, Montage
+from emgcodec.evaluate.provenance import made_by
 from emgcodec.export import export
+from emgcodec.files import write_json
 from emgcodec.runtime import EdgeCodec
 from emgcodec.stream import EncodeStream
 
@@ -187,18 +185,13 @@ def main() -> None:
     print(table(rows))
     if args.json is None:
         return
-    git = ["git", "rev-parse", "HEAD"]
-    result = {
-        "command": "python benchmarks/streaming.py " + " ".join(sys.argv[1:]),
-        "commit": subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip(),
-        "threads": 1,
-        "machine": platform.processor() or platform.machine(),
-        "versions": {name: version(name) for name in ("emgcodec", "torch", "onnxruntime", "numpy")},
+    command = "python benchmarks/streaming.py " + " ".join(sys.argv[1:])
+    result = made_by(command, "onnxruntime") | {
         "steps": args.rounds * BURST,
         "electrodes": len(MONTAGE),
         "rows": rows,
     }
-    args.json.write_text(json.dumps(result, indent=1) + "\n")
+    write_json(args.json, result)
     if args.page:
         before, rest = args.page.read_text("utf-8").split(BEGIN)
         after = rest.split(END)[1]

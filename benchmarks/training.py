@@ -10,7 +10,6 @@ noise, keys are random: neither changes the work.
 from __future__ import annotations
 
 import argparse
-import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -177,8 +176,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     command = "python benchmarks/training.py --json docs/results/training.json"
-    result: dict[str, Any] = made_by(f"{command} --page docs/training_speed.md")
-    result |= {"machine": platform.processor() or platform.machine(), "steps": {}}
+    result = made_by(f"{command} --page docs/training_speed.md") | {"steps": {}}
     for threads in (1, 2):
         torch.set_num_threads(threads)
         result["steps"][str(threads)] = steps(args.rounds)

@@ -424,16 +424,16 @@ def test_a_row_that_needs_a_model_trains_it_first(
     monkeypatch.setattr(jobs.subprocess, "run", train)
     monkeypatch.setattr(provenance, "_commit", lambda: "abc")
     argv = ["--data", world, "--results", tmp_path, "--runs", tmp_path / "runs", "--fold", "1"]
-    argv += ["--set", "optim.minutes=3"]
+    argv += ["--set", "optim.lr=3e-4"]
     assert evaluate("run", "--row", "student", "--row", "twin", *argv) == 0
     for args, row in zip(commands, ("student", "twin"), strict=True):
         recipe = Recipe.load(args.recipe, args.changes)
-        assert (recipe.data.fold, recipe.run.seed, recipe.optim.minutes) == (1, 1, 3)
+        assert (recipe.data.fold, recipe.run.seed, recipe.optim.lr) == (1, 1, 3e-4)
         assert args.out == tmp_path / "runs" / f"{row}-1"
         assert args.resume
         assert args.data == world
     student = json.loads((tmp_path / "student.1.json").read_text())
-    assert student["command"].endswith("$EMGCODEC_DATA --set optim.minutes=3")
+    assert student["command"].endswith("$EMGCODEC_DATA --set optim.lr=3e-4")
     assert set(student["usage"]) == {"frames", "size", "used", "perplexity"}
     assert set(student["reconstruction"]) == {"3dc", "myo_readings"}
     assert student["bit_rate"]["3dc"] > 2 * 5 * 31.25

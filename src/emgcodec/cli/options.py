@@ -59,8 +59,10 @@ def calibration(codec: Codec, named: str | None) -> Calibration | None:
     """
     from emgcodec.calibration import Calibration, CalibrationError
 
-    if named is None or named in codec.devices:
-        return codec.devices[named] if named else None
+    if named is None:
+        return None
+    if named in codec.devices:
+        return codec.devices[named]
     if not Path(named).is_file():
         raise CalibrationError(
             f"--calibration {named}: neither a file nor a device that {codec.config.name!r} knows "

@@ -11,13 +11,19 @@ from typing import Any
 import torch
 
 
-def made_by(command: str) -> dict[str, Any]:
-    """What a result file says of how it was made."""
+def made_by(command: str, *packages: str) -> dict[str, Any]:
+    """What a result file says of how it was made.
+
+    Args:
+        command: That makes it again.
+        packages: Whose versions matter, beside those that always do.
+    """
+    known = ("emgcodec", "torch", "numpy", "scipy", *packages)
     return {
         "command": command,
         "commit": _commit(),
-        "versions": {p: version(p) for p in ("emgcodec", "torch", "numpy", "scipy")},
-        "machine": platform.machine(),
+        "versions": {name: version(name) for name in known},
+        "machine": platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
     }
 

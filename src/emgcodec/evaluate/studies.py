@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from emgcodec.config import ElectrodeSetConfig
 from emgcodec.evaluate.study import Study
 from emgcodec.evaluate.study_scores import (
     agreement_with_teacher,
@@ -63,7 +64,6 @@ _ONE_PART = (  # as students were trained when this was run
 _ON_CODEBOOKS = (
     "distill.teacher=$RUNS/distillation-gestures/teacher-$FOLD/model",
     "distill.codebooks=true",
-    "loss.quantizer_start=0.0",  # the codebooks are there
     "loss.scores=0.0",
 )
 _QUARTER = ("model.name=quarter",)
@@ -96,20 +96,18 @@ _SIZES: Mapping[str, tuple[str, ...]] = {
     "1/4 all": (*_QUARTER, *_ALL),
 }
 
-
 _PEOPLE = (
     "data.split=generic",
     "data.batch_size=8",
     "optim.warm_up=200",
 )
 
-_EDGES = (1, 2, 3, 4, 5, 6, 7, 9, 11, 14, 17, 21, 26, 32, 40, 50, 65)  # bins of 128 samples
-
 
 def _rate(hop: int, size: int) -> tuple[str, ...]:
     """Frames of so many samples; the same bands, and as many seconds for attention to reach."""
-    window = 128 * hop // 64 if hop > 64 else 128
-    edges = [min(round(edge * window / 128), window // 2 + 1) for edge in _EDGES]
+    usual = ElectrodeSetConfig()
+    window = max(usual.window, 2 * hop)
+    edges = [min(round(e * window / usual.window), window // 2 + 1) for e in usual.band_edges]
     return (
         f"hop_length={hop}",
         f"frontend.window={window}",

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from itertools import chain
 from math import inf
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -32,11 +30,9 @@ from emgcodec.evaluate.rows import (
     untrained,
 )
 from emgcodec.evaluate.sequence import fit_sequence_model, read_sequences
-from emgcodec.evaluate.typing import greedy, score_split
+from emgcodec.evaluate.typing import greedy, score_split, session_signals
 from emgcodec.evidence import Part, Start, people
-from emgcodec.io import read_all
 from emgcodec.recording import Recording
-from emgcodec.train.data import prepare
 from emgcodec.train.sessions import find_splits
 
 Score = Callable[[Codec, int, Path], dict[str, Any]]
@@ -212,16 +208,13 @@ def typing(codec: Codec, fold: int, data: Path) -> dict[str, Any]:
     }
     if codec.quantizer is None:
         return found
-    paths = (path for split in splits for path in split.val)
-    return found | {"usage": pooled_use(_session_codes(codec, paths), codec.codebook_size)}
-
-
-def _session_codes(codec: Codec, paths: Iterable[Path]) -> Iterator[npt.NDArray[np.int64]]:
-    """Codes (K, T) of whole sessions, cold."""
-    for path in paths:
-        for rec in read_all(path):
-            x = torch.from_numpy(prepare(rec, codec).x)[None]
-            yield codec.encode(x, montage=rec.montage)[0].numpy()
+    codes = (
+        codec.encode(**signal)[0].numpy()
+        for split in splits
+        for path in split.val
+        for _, signal in session_signals(codec, path)
+    )
+    return found | {"usage": pooled_use(codes, codec.codebook_size)}
 
 
 def _takes(

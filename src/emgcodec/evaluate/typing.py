@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from emgcodec.evaluate.codecs import head_scores
 from emgcodec.io import read_all
 from emgcodec.metrics import CharacterErrors, character_errors
 from emgcodec.text import greedy_ctc, to_text
-from emgcodec.train.data import prepare
+from emgcodec.train.data import Segment, prepare
 from emgcodec.train.sessions import Split
 
 Reader = Callable[[npt.NDArray[np.float64]], list[int]]
@@ -37,6 +37,13 @@ def greedy(log_probs: npt.NDArray[np.float64]) -> list[int]:
     return [emission.label for emission in greedy_ctc(log_probs)]
 
 
+def session_signals(codec: Codec, path: Path) -> Iterator[tuple[Segment, dict[str, Any]]]:
+    """Each recording of a session, and the arguments of `Codec.encode` for it, cold."""
+    for rec in read_all(path):
+        segment = prepare(rec, codec)
+        yield segment, {"x": torch.from_numpy(segment.x)[None], "montage": rec.montage}
+
+
 def session_errors(
     codec: Codec, path: Path, readers: Mapping[str, Reader]
 ) -> dict[str, CharacterErrors]:
@@ -48,9 +55,7 @@ def session_errors(
         readers: By name; each reads the same emissions.
     """
     totals = dict.fromkeys(readers, CharacterErrors())
-    for rec in read_all(path):
-        segment = prepare(rec, codec)
-        signal = {"x": torch.from_numpy(segment.x)[None], "montage": rec.montage}
+    for segment, signal in session_signals(codec, path):
         scores = torch.from_numpy(head_scores(codec, "text", signal)).double()
         log_probs = torch.log_softmax(scores, dim=-1).numpy()
         typed = to_text(segment.keys)

@@ -42,7 +42,7 @@ class Distiller(nn.Module):
         self.teacher_id = teacher.codec_id
         self._temperature, self._loss = recipe.temperature, loss
         self._heads = _shared_heads(teacher, student) if loss.scores > 0 else []
-        _require_alike(teacher, student, "sample_rate", "hop_length", "features")
+        _require_alike(teacher, student)
         if recipe.codebooks:
             _share_codebooks(teacher, student)
         elif loss.codes > 0 or loss.latents > 0:
@@ -160,8 +160,8 @@ def _share_codebooks(teacher: Codec, student: Codec) -> None:
     student.quantizer.frozen = True
 
 
-def _require_alike(teacher: Codec, student: Codec, *names: str) -> None:
-    for name in names:
+def _require_alike(teacher: Codec, student: Codec) -> None:
+    for name in ("sample_rate", "hop_length", "features"):
         mine, theirs = getattr(student, name), getattr(teacher, name)
         if mine != theirs:
             raise ConfigError(
