@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -60,6 +61,7 @@ class LocalHub:
         self.faults: dict[str, dict[str, Any]] = {}
         self.requests: list[str] = []
         self.down = False
+        self.uploading: Callable[[], None] = lambda: None  # called before a large file is taken
         handler = type("Handler", (_Handler,), {"hub": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.endpoint = f"http://127.0.0.1:{self.server.server_port}"
@@ -243,6 +245,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.reply(200, {"transfer": "basic", "objects": rows})
 
     def on_lfs_put(self, oid: str) -> None:
+        self.hub.uploading()
         data = self.body()
         self.hub.blobs[sha256(data)] = data
         self.reply(200 if sha256(data) == oid else 422)

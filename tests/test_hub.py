@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -279,6 +280,24 @@ def test_publish_puts_models_with_card_and_golden_codes_and_records_where(
     assert golden.codec_id == client.load("lab/emgcodec-student") == client.load("student")
     verified = client.call("command", argv=["info", "--verify", "lab/emgcodec-student"])
     assert verified["value"] == 0
+
+
+def test_sigterm_during_an_upload_publishes_nothing_and_a_rerun_all(
+    hub: LocalHub, client: Client, home: Path, tmp_path: Path
+) -> None:
+    (home / "token").write_text(TOKEN)
+    record = tmp_path / "pretrained.json"
+    record.write_text('{"student": ""}')
+    argv = ["publish", "--org", "lab", "--record", str(record), "student"]
+    hub.uploading = lambda: client.process.send_signal(signal.SIGTERM)
+    done = client.call("command", argv=argv)
+    assert (done["value"], record.read_text()) == (130, '{"student": ""}')
+    assert "interrupted" in done["err"]
+    repo = hub.repos["lab/emgcodec-student"]
+    assert [files for files in repo.commits.values() if "config.json" in files] == []
+    hub.uploading = lambda: None
+    assert client.call("command", argv=argv)["value"] == 0
+    assert "config.json" in repo.commits[repo.refs["main"]]
 
 
 def test_a_model_that_does_not_verify_is_not_published(
