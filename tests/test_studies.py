@@ -127,6 +127,10 @@ def test_the_page_tells_what_is_lost(tmp_path: Path) -> None:
     assert "| vq 1024 |" in gestures
     assert "not run" in gestures
     assert "2 jobs, 1.0 core-hours, the longest 30 min" in gestures
+    assert "is shown for: none. Not shown for: rvq 2x1024." in gestures
+    assert "cold simulated typing, is shown for: rvq 2x1024. Not shown for: none." in page
+    for each in studies.STUDIES.values():
+        assert not each.reading or each.reading not in page  # before all of it was run
 
 
 @pytest.mark.parametrize("argv", [["bottle"], ["bottleneck-typing", "--variant", "pq"],

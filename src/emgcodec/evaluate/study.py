@@ -34,6 +34,8 @@ class Study:
         simulated: Makes the folder of typing to train on among the runs; None for the corpora.
         error: Whether less is better.
         row: Of the evidence, whose trainings serve; by default there are some of its own.
+        tolerated: What a variant may lose against the first baseline, as a share.
+        reading: What it means for a user, once all of it was run.
     """
 
     title: str
@@ -48,6 +50,8 @@ class Study:
     simulated: Callable[[Path], Path] | None = None
     error: bool = False
     row: str = ""
+    tolerated: float | None = None
+    reading: str = ""
 
 
 def run_study_job(

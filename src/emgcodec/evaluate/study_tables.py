@@ -84,7 +84,24 @@ def _study(name: str, study: Study, results: Results) -> Iterator[str]:
         yield from _levels(study, results)
     if study.compare is not None:
         yield from _codes(study, results)
-    yield from ("", *_rerun(name, results), "")
+    yield ""
+    if study.tolerated is not None and places:
+        yield from (_verdict(study, results, places[-1], study.tolerated), "")
+    if all(len(results.get(variant, ())) == len(study.folds) for variant in study.variants):
+        yield from (study.reading, "") if study.reading else ()
+    yield from (*_rerun(name, results), "")
+
+
+def _verdict(study: Study, results: Results, place: tuple[str, str], most: float) -> str:
+    """For which variants it is shown that they lose less than that, and for which it is not."""
+    base, *_ = study.baselines
+    run = [v for v in study.variants if v != base and results.get(v)]
+    shown = [v for v in run if _loss(study, results, v, base, place)[1] < most]
+    others = [v for v in run if v not in shown]
+    return (
+        f"That less than {100 * most:g} points are lost against {base}, {' '.join(place)}, is "
+        f"shown for: {', '.join(shown) or 'none'}. Not shown for: {', '.join(others) or 'none'}."
+    )
 
 
 def _levels(study: Study, results: Results) -> Iterator[str]:
@@ -166,10 +183,14 @@ def _lost(
     study: Study, results: Results, variant: str, baseline: str, place: tuple[str, str]
 ) -> str:
     """Points that a variant lies behind a baseline on the same people."""
-    if variant == baseline:
-        return ""
+    return "" if variant == baseline else points(*_loss(study, results, variant, baseline, place))
+
+
+def _loss(
+    study: Study, results: Results, variant: str, baseline: str, place: tuple[str, str]
+) -> tuple[float, float]:
     ours, base = (pooled(results.get(row, ()), "scores", *place) for row in (variant, baseline))
-    return points(*(paired_loss(base, ours) if study.error else paired_loss(ours, base)))
+    return paired_loss(base, ours) if study.error else paired_loss(ours, base)
 
 
 def _rerun(name: str, results: Results) -> Iterator[str]:
