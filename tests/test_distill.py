@@ -12,6 +12,7 @@ from training import SMALL, people
 from typing_sessions import write_sessions
 
 from emgcodec import Codec, ConfigError
+from emgcodec.gestures import own_head
 from emgcodec.io import read
 from emgcodec.nn.network import CodecOutput
 from emgcodec.train.data import calibrations, load_segments
@@ -19,6 +20,7 @@ from emgcodec.train.distill import Distiller
 from emgcodec.train.loop import Training, train
 from emgcodec.train.losses import forward
 from emgcodec.train.recipe import DistillRecipe, LossRecipe, Recipe
+from emgcodec.train.result import add_own_heads
 from emgcodec.train.typing import TypingWindows
 from emgcodec.train.windows import Batch, Windows
 
@@ -243,3 +245,19 @@ def test_codebooks_that_cannot_be_shared_are_named() -> None:
         Distiller(armband(1, **{"quantizer.kind": "none"}), armband(2), BOOKS, CODES)
     with pytest.raises(ConfigError, match="set distill\\.codebooks"):
         Distiller(armband(1), armband(2), DistillRecipe("x"), CODES)
+
+
+def test_a_data_sets_own_head_teaches_of_that_data_set_alone() -> None:
+    teacher, student = armband(1), armband(2)
+    for codec in (teacher, student):
+        add_own_heads(codec, people()[0])
+        codec.eval()
+    batch = heard(student)
+    assert set(batch.datasets) == {"3dc", "myo_laval"}
+    distiller = Distiller(teacher, student, DistillRecipe("x"), SCORES)
+    for dataset in ("3dc", "myo_laval"):
+        out = forward(student, batch)
+        scores = distiller(batch, out)["scores"]
+        (gradient,) = torch.autograd.grad(scores, out.heads[own_head(dataset)])
+        asked = [name == dataset for name in batch.datasets]
+        assert (gradient.abs().sum(dim=(1, 2)) > 0).tolist() == asked

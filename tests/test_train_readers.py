@@ -12,14 +12,14 @@ import torch
 from safetensors.torch import load_file
 from training import recipe, small_codec, write_people
 
-from emgcodec import GESTURES, Codec
+from emgcodec import GESTURES, Codec, Montage
 from emgcodec.config import ConfigError, LabelHeadConfig
 from emgcodec.gestures import own_head
 from emgcodec.train.loop import train
 from emgcodec.train.losses import gesture_loss, own_gesture_loss
 from emgcodec.train.recipe import Recipe
 from emgcodec.train.result import add_own_heads
-from emgcodec.train.windows import Windows
+from emgcodec.train.windows import Batch, Windows
 
 pytest.importorskip("lightning")
 
@@ -137,7 +137,8 @@ def test_an_own_head_hears_its_data_set_alone() -> None:
     classes = torch.zeros(3, len(GESTURES), dtype=torch.bool)
     classes[0, :3] = classes[1, 1:5] = classes[2, :] = True
     labels = torch.tensor([[0, 1, 2, 0], [1, 4, 3, 2], [9, 9, 9, 9]])
-    batch: Any = SimpleNamespace(labels=labels, classes=classes, datasets=["a", "b", "simulated"])
+    datasets, montages = ["a", "b", "simulated"], [Montage.ring(1)] * 3
+    batch = Batch(valid, valid, valid, montages, [None] * 3, labels, datasets, classes)
     loss = own_gesture_loss(codec, out, batch)
     loss.backward()
     for i, name in enumerate("ab"):

@@ -89,23 +89,14 @@ def results_page(results: Results) -> str:
 
 def _gestures(results: Results, corpus: str) -> Iterator[str]:
     chance = Summary.of(pooled(results.get("lda", ()), "chance", corpus))
-    told = f", {chance.people} people, chance {100 * chance.mean:.1f}" if chance else ""
-    yield from (f"### {corpus}{told}", "", *table_head(["", *MODES]))
+    whom = f", {chance.people} people, chance {100 * chance.mean:.1f}" if chance else ""
+    yield from (f"### {corpus}{whom}", "", *table_head(["", *MODES]))
     for name, row in ROWS.items():
         found = results.get(name, ())
-        cells = [
-            ""
-            if mode == "device" and not _knows_devices(name)
-            else cell(found, "scores", mode, corpus)
-            for mode in MODES
-        ]
-        yield table_line([row.title, *cells])
+        modes = [m for m in MODES if m != "device" or row.recipe or row.of]
+        told = {m: cell(found, "scores", m, corpus) for m in modes}
+        yield table_line([row.title, *(told.get(m, "") for m in MODES)])
     yield ""
-
-
-def _knows_devices(name: str) -> bool:
-    """Whether a row is of a trained codec, which can start from what is usual for a device."""
-    return bool(ROWS[name].recipe or ROWS[name].of)
 
 
 def _gains(results: Results) -> Iterator[str]:

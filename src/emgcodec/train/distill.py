@@ -84,14 +84,18 @@ class Distiller(nn.Module):
     def _divergence(
         self, batch: Batch, out: CodecOutput, wanted: CodecOutput, counted: Tensor
     ) -> Tensor:
-        """Mean over frames, summed over heads; squared, the temperature leaves gradients alone."""
+        """Mean over frames, summed over the heads that are asked about them.
+
+        Times its square, the temperature leaves the size of gradients alone.
+        """
         total = out.decoded.new_zeros((), dtype=torch.float32)
         for head in self._heads:
             given, told = (
                 self._log_probs(o.heads[head], batch, head == "gesture") for o in (out, wanted)
             )
             apart = F.kl_div(given, told, reduction="none", log_target=True).sum(dim=-1)
-            total = total + (apart * counted).sum() / counted.sum().clamp(min=1)
+            asked = counted & batch.asked(head)[:, None]
+            total = total + (apart * asked).sum() / counted.sum().clamp(min=1)
         return total * self._temperature**2
 
     def _log_probs(self, scores: Tensor, batch: Batch, masked: bool) -> Tensor:

@@ -60,8 +60,7 @@ def own_gesture_loss(
     counted = torch.zeros_like(out.valid)
     for dataset in dict.fromkeys(batch.datasets):
         if (head := own_head(dataset)) in out.heads:
-            rows = torch.tensor([name == dataset for name in batch.datasets])
-            rows = rows.to(scores.device)
+            rows = batch.asked(head)
             where = [GESTURES.index(label) for label in codec.labels(head)]
             own = torch.zeros_like(scores)
             own[..., where] = out.heads[head].float()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from emgcodec.calibration import Calibration
 from emgcodec.codec import Codec
-from emgcodec.gestures import GESTURES
+from emgcodec.gestures import GESTURES, own_head
 from emgcodec.montage import Montage
 from emgcodec.train.augment import Augmented, augment
 from emgcodec.train.data import SIMULATED, UNLABELLED, Segment, as_calibrated
@@ -69,6 +69,12 @@ class Batch:
     classes: Tensor
     hidden: Tensor | None = None
     keys: Keys | None = None
+
+    def asked(self, head: str) -> Tensor:
+        """(B,) items that a head is for: all, or those of the data set whose own it is."""
+        own = [own_head(dataset) == head for dataset in self.datasets]
+        everything = not head.startswith(own_head(""))
+        return torch.tensor(own, device=self.labels.device) | everything
 
     def unhidden(self) -> Batch:
         """The same with all features."""
