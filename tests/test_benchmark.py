@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,8 @@ from emgcodec.io import read
 from emgcodec.metrics import CharacterErrors
 from emgcodec.text import to_ids
 from emgcodec.train.sessions import Split, find_splits
+from emgcodec.train.typing import TypingWindows
+from emgcodec.train.windows import Batch
 
 SMALL = {"hop_length": 64, "frontend.window": 128, "frontend.mlp_dim": 32,
          "encoder.channels": 8, "encoder.blocks": 2, "encoder.kernel": 8,
@@ -160,6 +164,33 @@ def test_a_model_of_all_becomes_each_persons_own(
     assert after.config.provenance["started_from"]["data"]["emg2qwerty"]["people"] == ["bob"]
     weights = zip(before.parameters(), after.parameters(), strict=True)
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in weights)
+
+
+def test_people_who_were_interrupted_are_gone_on_with(
+    sessions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    argv = ["train", "emg-codec", "--data", str(sessions), "--each-user", "user*", *SETTINGS]
+    argv += ["--cache", str(tmp_path / "cache"), "--set", "optim.steps=4"]
+    argv += ["--set", "run.checkpoint_steps=1"]
+    assert main([*argv, "--out", "straight"]) == 0
+    batch, drawn = TypingWindows.batch, []
+
+    def stopped(self: TypingWindows, step: int, part: int = 0) -> Batch:
+        drawn.append(step)
+        if len(drawn) == 7:  # in the second person
+            os.kill(os.getpid(), signal.SIGTERM)
+        return batch(self, step, part)
+
+    monkeypatch.setattr(TypingWindows, "batch", stopped)
+    assert main([*argv, "--out", "broken"]) == 130
+    assert main([*argv, "--out", "broken"]) == 2  # not without being asked to
+    assert main([*argv, "--out", "broken", "--resume"]) == 0
+    assert len(drawn) == 2 * 4  # no step twice
+    for user in ("user0", "user1"):
+        ours, theirs = (Path(out) / user / "model" for out in ("broken", "straight"))
+        assert Codec.from_pretrained(ours).codec_id == Codec.from_pretrained(theirs).codec_id
+        assert (ours.parent / "scores.json").is_file()
 
 
 def test_what_is_missing_is_named(

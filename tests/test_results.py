@@ -17,7 +17,15 @@ from emgcodec.cli import main
 from emgcodec.evaluate.rows import PROTOCOL, ROWS
 from emgcodec.evaluate.study_tables import write_studies
 from emgcodec.evaluate.tables import CLOSE, OPEN, readme_table, results_page
-from emgcodec.evidence import Summary, cell, gain, load_results, paired_loss, pooled
+from emgcodec.evidence import (
+    Summary,
+    cell,
+    gain,
+    load_results,
+    paired_loss,
+    paired_loss_over_trainings,
+    pooled,
+)
 from emgcodec.folder import CARD_FILE
 from emgcodec.pretrained import find_model
 
@@ -101,6 +109,16 @@ def test_a_loss_is_paired_by_person() -> None:
     mean, upper = paired_loss(spread, theirs)
     assert mean < upper < mean + 0.05
     assert np.isnan(paired_loss({}, theirs)).all()
+
+
+def test_a_loss_over_trainings_knows_that_trainings_differ() -> None:
+    people = {str(i): 0.5 for i in range(30)}
+    seeds = [{name: score - lost for name, score in people.items()} for lost in (0.0, 0.01, 0.05)]
+    mean, upper = paired_loss_over_trainings(seeds, [people] * 3)
+    assert (mean, upper) == (pytest.approx(0.02), pytest.approx(0.05 * 2 / 3 + 0.01 / 3))
+    pooled_mean, pooled_upper = paired_loss(dict.fromkeys(people, 0.48), people)
+    assert (pooled_mean, pooled_upper) == (pytest.approx(mean), pytest.approx(0.02))
+    assert np.isnan(paired_loss_over_trainings([], [])).all()
 
 
 def test_a_person_of_several_results_counts_once() -> None:

@@ -221,7 +221,7 @@ def test_calibration_hears_more_and_more(
     assert len(trainings) == 1
     result = json.loads((tmp_path / "studies" / "calibration" / "toy.1.json").read_text())
     modes = list(result["scores"])
-    assert modes == ["other people", "cold", "first 5 s", "first 20 s", "one block",
+    assert modes == ["cold", "other people", "first 5 s", "first 20 s", "one block",
                      "all, what is scored too"]  # fmt: skip
     block = 3 * 0.8  # the world's takes
     assert heard[-5:] == pytest.approx([3 * block, block, block, block, 4 * block], rel=1e-3)

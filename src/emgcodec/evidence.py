@@ -205,6 +205,29 @@ def cell(results: Sequence[Result], *keys: str) -> str:
     return f"{summary} ({NUM_FOLDS - missing} of {NUM_FOLDS} folds)" if missing else str(summary)
 
 
+def paired_loss_over_trainings(
+    ours: Sequence[Mapping[str, float]], theirs: Sequence[Mapping[str, float]]
+) -> tuple[float, float]:
+    """`paired_loss` where the same people were scored after several trainings.
+
+    Trainings are drawn anew as people are: of few, one lucky one is worth little.
+
+    Args:
+        ours: Numbers by person, of one training after the other.
+        theirs: The same of the other's trainings with the same seeds.
+    """
+    pairs = list(zip(ours, theirs, strict=True))
+    if not pairs:
+        return float("nan"), float("nan")
+    names = sorted(set.intersection(*(set(o.keys() & t.keys()) for o, t in pairs)))
+    lost = np.array([[t[n] - o[n] for n in names] for o, t in pairs])
+    rng = np.random.default_rng(0)
+    trainings = rng.integers(len(lost), size=(_RESAMPLES, len(lost), 1))
+    people = rng.integers(len(names), size=(_RESAMPLES, 1, len(names)))
+    means = lost[trainings, people].mean(axis=(1, 2))
+    return float(lost.mean()), float(np.quantile(means, 0.95))
+
+
 def lost_to(
     ours: Sequence[Result], theirs: Sequence[Result], mode: Start, corpus: str
 ) -> tuple[float, float]:

@@ -31,7 +31,7 @@ from emgcodec.evaluate.rows import (
 )
 from emgcodec.evaluate.sequence import fit_sequence_model, read_sequences
 from emgcodec.evaluate.typing import greedy, score_split, session_signals
-from emgcodec.evidence import Part, Start, people
+from emgcodec.evidence import Part, people
 from emgcodec.recording import Recording
 from emgcodec.train.sessions import find_splits
 
@@ -91,22 +91,17 @@ def by_calibration(*corpora: str) -> Score:
                 continue
             others = load_takes(data, corpus, people(fold, "train"), codec)
             usual = codec.calibrate(_recording(codec, t) for t in others if t.calibrates)
-            known = [replace(take, calibration=usual) for take in takes]
-            scores.setdefault("other people", {})[corpus] = gesture_scores(
-                codec, known, "calibrated"
-            )
-            for mode, heard in _HEARD.items():
-                start: Start = "cold" if heard is None else "calibrated"
-                known = takes if heard is None else _calibrated(codec, takes, *heard)
-                found = gesture_scores(codec, known, start)
-                scores.setdefault(mode, {})[corpus] = found
+            heard = {"other people": [replace(take, calibration=usual) for take in takes]}
+            heard |= {mode: _calibrated(codec, takes, *much) for mode, much in _HEARD.items()}
+            scores.setdefault("cold", {})[corpus] = gesture_scores(codec, takes, "cold")
+            for mode, known in heard.items():
+                scores.setdefault(mode, {})[corpus] = gesture_scores(codec, known, "calibrated")
         return {"scores": scores}
 
     return score
 
 
-_HEARD: dict[str, tuple[float, bool] | None] = {  # seconds of the block, or all of the wearing
-    "cold": None,
+_HEARD = {  # seconds of the block, or all of the wearing
     "first 5 s": (5.0, False),
     "first 20 s": (20.0, False),
     "one block": (inf, False),

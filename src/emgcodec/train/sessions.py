@@ -104,6 +104,7 @@ def find_splits(folder: Path, pattern: str = "*") -> list[Split]:
         raise ConfigError(
             f"{folder} has no split named {pattern!r}: "
             + (f"choose from {known}" if known else "it holds neither split files nor sessions")
+            + ("" if files else f"; split files of the data set go to {folder / 'splits'}")
         )
     return chosen
 
