@@ -113,6 +113,60 @@ def test_attributes_of_hdf5_state_rate_and_unit(tmp_path: Path) -> None:
         read(path)
 
 
+@pytest.mark.parametrize(
+    ("stated", "unit", "one"),
+    [("adc", "adc", 1.0), ("Counts", "adc", 1.0), ("mV", "uV", 1000.0), ("", "uV", 1.0)],
+)
+def test_a_unit_is_what_the_file_states(tmp_path: Path, stated: str, unit: str, one: float) -> None:
+    path = save(tmp_path / "x.h5", {"emg": np.ones((2, 3000))})
+    with pytest.importorskip("h5py").File(path, "a") as file:
+        file["emg"].attrs["unit"] = stated
+    rec = read(path, sample_rate=1000)
+    assert (rec.unit, rec.emg[0, 0]) == (unit, one)
+
+
+@pytest.mark.parametrize("stated", ["nV", "furlong"])
+def test_a_unit_that_cannot_be_taken_is_no_microvolt(tmp_path: Path, stated: str) -> None:
+    path = save(tmp_path / "x.h5", {"emg": np.ones((2, 3000))})
+    with pytest.importorskip("h5py").File(path, "a") as file:
+        file["emg"].attrs["unit"] = stated
+    with pytest.raises(RecordingError, match=rf"x\.h5: states the unit '{stated}': pass unit="):
+        read(path, sample_rate=1000)
+
+
+def test_labels_that_do_not_fit_are_left_out_or_refused(tmp_path: Path) -> None:
+    emg, labels = np.ones((2, 3000)), np.zeros(3000)
+    labels[1000:2000], labels[2500:] = 3, np.inf
+    short = read(
+        save(tmp_path / "a.mat", {"emg": emg, "restimulus": labels[:2700]}), sample_rate=1e3
+    )
+    assert (short.events, short.metadata["left_out"]) == ((), "restimulus")
+    whole = read(save(tmp_path / "b.mat", {"emg": emg, "restimulus": labels}), sample_rate=1e3)
+    assert [event.label for event in whole.events] == ["rest", "3", "rest"]
+    labels[0] = 1e300
+    with pytest.raises(RecordingError, match=r"'restimulus' holds 1e\+300"):
+        read(save(tmp_path / "c.mat", {"emg": emg, "restimulus": labels}), sample_rate=1e3)
+
+
+@pytest.mark.parametrize(
+    ("emg", "message"),
+    [
+        (np.ones((100, 8)), "'emg' has shape"),
+        ({"data": np.ones((8, 3000))}, "structs, cells and text are not looked into"),
+    ],
+)
+def test_what_no_signal_can_be_made_of_is_said(tmp_path: Path, emg: Any, message: str) -> None:
+    scipy.io.savemat(tmp_path / "x.mat", {"emg": emg})
+    with pytest.raises(RecordingError, match=message):
+        read(tmp_path / "x.mat", sample_rate=1000)
+
+
+def test_an_old_matlab_file_is_told_from_damage(tmp_path: Path) -> None:
+    scipy.io.savemat(tmp_path / "x.mat", {"emg": np.ones((8, 3000))}, format="4")
+    with pytest.raises(RecordingError, match="version 4: save it with -v7"):
+        read(tmp_path / "x.mat", sample_rate=1000)
+
+
 def bomb(path: Path) -> Path:
     with h5py.File(path, "w") as file:
         file.create_dataset("emg", (1 << 40, 8), "f4", chunks=(1024, 8), compression="gzip")

@@ -151,6 +151,36 @@ def test_time_stamps_in_whole_milliseconds_still_give_the_rate(
     assert read(path).sample_rate == pytest.approx(rate, rel=5e-4)
 
 
+@pytest.mark.parametrize(
+    ("stated", "unit", "factor"),
+    [("(nV)", "uV", 1e-3), ("[Volts]", "uV", 1e6), ("(microV)", "uV", 1.0), ("_mV", "uV", 1e3),
+     ("(counts)", "adc", 1.0), ("(left)", "uV", 1.0)],
+)  # fmt: skip
+def test_units_in_names_are_known_however_they_are_written(
+    tmp_path: Path, stated: str, unit: str, factor: float
+) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(f"a{stated},b{stated}\n" + "1,2\n3,4\n2,1\n")
+    rec = read(path, sample_rate=1000)
+    assert rec.unit == unit
+    np.testing.assert_allclose(rec.emg[:, 0], np.array([1.0, 2.0]) * factor, rtol=1e-6)
+
+
+def test_labels_beside_electrodes_are_no_electrodes(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("ch0,ch1,label\n" + "1,2,0\n3,4,0\n2,1,7\n")
+    rec = read(path, sample_rate=1000)
+    assert rec.num_electrodes == 2
+    assert rec.metadata["left_out"] == "label"
+
+
+def test_text_in_utf16_is_told_from_damage(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("a,b\n1,2\n", encoding="utf-16")
+    with pytest.raises(RecordingError, match="UTF-16: save it as UTF-8"):
+        read(path, sample_rate=1000)
+
+
 def test_an_irregular_time_column_is_refused(tmp_path: Path) -> None:
     times = np.concatenate([np.arange(500), 800 + np.arange(500)]) / 1000
     path = tmp_path / "x.csv"

@@ -19,7 +19,7 @@ from typing import TextIO
 import numpy as np
 import numpy.typing as npt
 
-from emgcodec.io.entry import MAX_GAP, Entry, Options
+from emgcodec.io.entry import MAX_GAP, Entry, Options, known_unit
 from emgcodec.io.myo import MYO_RATE
 from emgcodec.labels import infer_montage
 from emgcodec.recording import FloatArray, Recording, RecordingError
@@ -32,7 +32,11 @@ _TIME = re.compile(
     r"[ _]*[\[(]?(s|sec|secs|seconds?|ms|us|µs)?[\])]?(?:\.\d+)?",
     re.I,
 )
-_COUNTER = re.compile(r"(?:sample )?index|sample(?: number)?|nseq|frame|di|[io]\d", re.I)
+_BESIDE = re.compile(  # what is counted or told, and not measured by an electrode
+    r"(?:sample )?index|sample(?: number)?|nseq|frame|di|[io]\d|labels?|class|gestures?|"
+    r"(?:re)?stimulus|(?:re)?repetition|triggers?|markers?|events?|target",
+    re.I,
+)
 _COLUMNS = re.compile(r'"columns?": *\[([^\]]*)\]')  # in a preamble of JSON
 _EMG = re.compile(r"emg|exg", re.I)
 _MYO = re.compile(r"emg[ _]?\d", re.I)
@@ -41,7 +45,7 @@ _RATE = re.compile(
     r"[^\d\n]{0,20}(\d+(?:\.\d+)?) *(khz)?",
     re.I,
 )
-_UNIT = re.compile(r"[\[(_ ]([^\[(_ ]*V)[\])]?$", re.I)
+_UNIT = re.compile(r"[\[(]([^\[\]()]+)[\])]$|[_ ]([^\[(_ ]*V)$", re.I)
 _SECONDS = {"ms": 1e-3, "us": 1e-6, "µs": 1e-6}
 _EPOCHS = {1e17: 1e-9, 1e14: 1e-6, 1e11: 1e-3}  # unix times above are in these seconds
 
@@ -78,8 +82,9 @@ def _load(path: Path, options: Options) -> Recording:
             if table.time_column is not None:
                 clock.append(values[:, table.time_column])
             values = values[:, table.columns]
-            rising.append(np.all(np.diff(values, axis=0) > 0, axis=0))
-            with np.errstate(over="ignore"):  # what does not fit float32 is inf: repair sees it
+            # What does not fit float32 is inf: repair sees it.
+            with np.errstate(over="ignore", invalid="ignore"):
+                rising.append(np.all(np.diff(values, axis=0) > 0, axis=0))
                 chunks.append(values.T.astype(np.float32))
     if not chunks:
         raise RecordingError("holds names but no rows of numbers")
@@ -96,8 +101,9 @@ def _load(path: Path, options: Options) -> Recording:
     rate = options.sample_rate
     if rate is None:
         rate = MYO_RATE if myo else _rate(table.stated.get("sample_rate"), times)
-    units = [match[1] if (match := _UNIT.search(name)) else "" for name in names]
+    units = [match[1] or match[2] if (match := _UNIT.search(name)) else "" for name in names]
     unit, factors = options.scales([] if "unit" in table.stated else units)
+    stated = table.stated.get("unit", "adc" if myo else "uV")
     if unit == "uV" and factors:
         emg *= np.array(factors, np.float32)[:, None]
     left = [n for k, n in enumerate(table.names) if k not in (*table.columns, table.time_column)]
@@ -105,7 +111,7 @@ def _load(path: Path, options: Options) -> Recording:
         emg,
         options.rate(rate),
         montage=options.montage or ("myo" if myo else infer_montage(names)),
-        unit=unit or table.stated.get("unit", "adc" if myo else "uV"),
+        unit=unit or known_unit(stated) or stated,
         start_time=0.0 if times is None else float(np.nan_to_num(times[0])),
         metadata={"left_out": ", ".join(left)} if left else {},
     )
@@ -135,7 +141,7 @@ def _head(file: TextIO) -> _Table:
             "number, leave it out when saving (pandas: index=False)"
         )
     times = [(k, match) for k, name in enumerate(names) if (match := _TIME.fullmatch(name))]
-    beside = {k for k, _ in times} | {k for k, n in enumerate(names) if _COUNTER.fullmatch(n)}
+    beside = {k for k, _ in times} | {k for k, n in enumerate(names) if _BESIDE.fullmatch(n)}
     columns = [k for k in range(len(cells)) if k not in beside]
     unit = (times[0][1][1] or "").lower() if times else ""
     return _Table(

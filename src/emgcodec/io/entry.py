@@ -22,10 +22,13 @@ MAX_HELD = 1 << 26
 """Numbers that a file may hold which cannot be read piece by piece: half a GiB of doubles."""
 
 _SPELLINGS = {
-    "uV": ("uv", "\u00b5v", "\u03bcv", "microvolt", "microvolts"),
-    "mV": ("mv", "millivolt", "millivolts"),
+    "nV": ("nv", "nanovolt", "nanovolts"),
+    "uV": ("uv", "\u00b5v", "\u03bcv", "microv", "microvolt", "microvolts"),
+    "mV": ("mv", "milliv", "millivolt", "millivolts"),
     "V": ("v", "volt", "volts"),
+    "adc": ("adc", "count", "counts", "lsb", "raw", "a.u.", "au", "arbitrary", "unitless"),
 }
+_VOLTAGES = {"nV": 1e-3, **{unit: UNITS[unit] for unit in ("uV", "mV", "V")}}
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ class Options:
             stated: How the file names the unit of each electrode.
 
         Returns:
-            The caller's unit, else ``uV`` where the file states voltages, else None.
+            The caller's unit, else ``uV`` where the file states voltages, ``adc`` where it states
+            counts, else None.
 
         Raises:
             RecordingError: if the unit of only some electrodes is known.
@@ -70,12 +74,14 @@ class Options:
         known = [known_unit(text) for text in stated]
         if self.unit is not None or not any(known):
             return self.unit, [1.0] * len(known)
-        if not all(known):
+        if set(known) == {"adc"}:
+            return "adc", [1.0] * len(known)
+        if not _VOLTAGES.keys() >= set(known):
             raise RecordingError(
                 f"states the units {sorted(set(stated))}, of which only some are voltages: "
                 "choose the electrodes with dataset=, or pass unit="
             )
-        return "uV", [UNITS[unit] for unit in known if unit]
+        return "uV", [_VOLTAGES[unit] for unit in known if unit]
 
 
 @dataclass(frozen=True)
@@ -146,7 +152,7 @@ def unchanged(path: Path, stamp: tuple[int, ...]) -> Iterator[None]:
 
 
 def known_unit(text: str) -> str | None:
-    """``uV``, ``mV`` or ``V``, however it is written; None for anything else."""
+    """``nV``, ``uV``, ``mV``, ``V`` or ``adc``, however it is written; None for anything else."""
     plain = text.strip(" []()").lower()
     return next((unit for unit, words in _SPELLINGS.items() if plain in words), None)
 

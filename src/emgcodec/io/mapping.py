@@ -15,12 +15,13 @@ import numpy.typing as npt
 
 from emgcodec.io.entry import Options, known_unit, label_runs
 from emgcodec.montage import MAX_ELECTRODES
-from emgcodec.recording import Event, Recording, RecordingError, SignalSource
+from emgcodec.recording import UNITS, Event, Recording, RecordingError, SignalSource
 
 Shape = tuple[int, ...]
 
 _RATES = ("samplerate", "samplingrate", "samplingfrequency", "frequency", "srate", "fs")
 _LABELS = {"restimulus": "gesture", "rerepetition": "repetition"}
+_LARGEST_LABEL = 1 << 31
 
 
 def find_signal(shapes: Mapping[str, Shape], dataset: str | None) -> str:
@@ -31,13 +32,21 @@ def find_signal(shapes: Mapping[str, Shape], dataset: str | None) -> str:
     """
     if dataset in shapes:
         return str(dataset)
+    if not shapes:
+        raise RecordingError(
+            "holds no array of numbers (structs, cells and text are not looked into): save the "
+            "signal as an array of its own"
+        )
     likely = [name for name, shape in shapes.items() if len(shape) == 2 and _electrodes(shape)]
-    likely = [name for name in likely if _plain(name) == "emg"] or likely
+    named = [name for name in shapes if _plain(name) == "emg"]
+    if dataset is None and len(named) == 1:
+        return named[0]  # and if its shape cannot be, that is the thing to say
+    likely = [name for name in likely if name in named] or likely
     if dataset is None and len(likely) == 1:
         return likely[0]
     listed = ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:20])
     problem = "cannot tell which array is the signal" if dataset is None else f"has no {dataset!r}"
-    raise RecordingError(f"{problem}: name it with dataset=; it holds {listed or 'no numbers'}")
+    raise RecordingError(f"{problem}: name it with dataset=; it holds {listed}")
 
 
 def samples_first(name: str, shape: Shape) -> bool:
@@ -76,12 +85,13 @@ def mapped_recording(
     facts = {_plain(name): value for name, value in (attributes or {}).items()}
     facts |= {_plain(name): get(name) for name, shape in shapes.items() if math.prod(shape) == 1}
     length = signal.shape[1]
-    labels = {_plain(name): name for name, shape in shapes.items() if math.prod(shape) == length}
+    labels = {_plain(name): name for name in shapes if _plain(name) in _LABELS}
+    left = [name for name in labels.values() if math.prod(shapes[name]) != length]
     rate = options.rate(_number(next((facts[name] for name in _RATES if name in facts), None)))
     events = []
     for name, kind in _LABELS.items():
-        if name in labels:
-            numbers = np.rint(np.nan_to_num(get(labels[name]).ravel())).astype(np.int64)
+        if name in labels and labels[name] not in left:
+            numbers = _whole(labels[name], get(labels[name]).ravel())
             events += [
                 Event(start, end, "rest" if label == 0 else str(label), kind=kind)
                 for start, end, label in label_runs(numbers, rate)
@@ -93,7 +103,16 @@ def mapped_recording(
         montage=options.montage,
         unit=options.unit or _unit(facts) or "uV",
         events=sorted(events, key=lambda event: event.start),
+        metadata={"left_out": ", ".join(left)} if left else {},
     )
+
+
+def _whole(name: str, labels: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Labels as whole numbers; what is no number is 0."""
+    numbers = np.rint(np.nan_to_num(labels.astype(np.float64), posinf=0.0, neginf=0.0))
+    if (largest := np.abs(numbers).max(initial=0.0)) >= _LARGEST_LABEL:
+        raise RecordingError(f"{name!r} holds {largest:g}: labels are whole numbers below 2^31")
+    return numbers.astype(np.int64)
 
 
 def _number(value: Any) -> float | None:
@@ -104,8 +123,12 @@ def _number(value: Any) -> float | None:
 
 
 def _unit(facts: Mapping[str, Any]) -> str | None:
-    text = facts.get("unit", facts.get("units", ""))
-    return known_unit(text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text))
+    stated = facts.get("unit", facts.get("units", ""))
+    text = stated.decode("utf-8", "replace") if isinstance(stated, bytes) else str(stated)
+    unit = known_unit(text)
+    if text.strip() and unit not in UNITS:
+        raise RecordingError(f"states the unit {text!r}: pass unit=, one of {list(UNITS)}")
+    return unit
 
 
 def _electrodes(shape: Shape) -> bool:

@@ -97,7 +97,9 @@ def _arrays(path: Path) -> Iterator[tuple[str, _Array]]:
     """Names and places of the real numeric arrays in a file."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        order = "<" if file.read(_HEADER)[126:] == b"IM" else ">"
+        order = {b"IM": "<", b"MI": ">"}.get(file.read(_HEADER)[126:])
+        if order is None:
+            raise RecordingError("is of MATLAB version 4 or damaged: save it again with -v7")
         while file.tell() < size:
             start = file.tell() + 8
             kind, length = struct.unpack(order + "II", file.read(8))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from pathlib import Path
 
 import numpy as np
@@ -50,10 +51,13 @@ def sniff(path: Path) -> str:
         raise RecordingError("is empty: save or fetch it again")
     if head[0] == 0x80 and head[1:2] in _PICKLES:
         raise RecordingError("is a Python pickle, which is never read: save it as .npy or .csv")
+    if head.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        raise RecordingError("is text in UTF-16: save it as UTF-8")
     found, promised = _format(head, path), SUFFIXES.get(path.suffix.lower())
     if promised and found in (None, "text") and found != promised:
         raise RecordingError(
             f"is not what its suffix promises ({promised}): it is truncated, damaged or renamed"
+            + (", or of MATLAB version 4: save it with -v7" if promised == "mat" else "")
         )
     if found is None:
         raise RecordingError(

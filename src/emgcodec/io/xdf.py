@@ -137,6 +137,8 @@ def _load(
     unit, factors = options.scales([units[k] for k in keep] if len(units) == len(emg) else [])
     scaled = emg[keep] * np.array(factors)[:, None] if unit == "uV" and factors else emg[keep]
     start, end = float(times[first]), float(times[stop - 1])
+    if not (np.isfinite(start) and np.isfinite(end)):
+        raise RecordingError("has time stamps that are no numbers: record or export it again")
     montage = options.montage
     if len(labels) == len(emg):
         montage = montage or infer_montage([labels[k] for k in keep], str(info["name"][0]))
