@@ -78,13 +78,13 @@ def mapped_recording(
     length = signal.shape[1]
     labels = {_plain(name): name for name, shape in shapes.items() if math.prod(shape) == length}
     rate = options.rate(_number(next((facts[name] for name in _RATES if name in facts), None)))
-    events = []
+    events: list[Event] = []
     for name, kind in _LABELS.items():
         if name in labels:
             numbers = np.rint(np.nan_to_num(get(labels[name]).ravel())).astype(np.int64)
             events += [
                 Event(start, end, "rest" if label == 0 else str(label), kind=kind)
-                for start, end, label in label_runs(numbers, rate)
+                for start, end, label in label_runs(numbers, rate, len(events))
                 if label or kind == "gesture"
             ]
     return Recording(
