@@ -18,11 +18,14 @@ from io_files import ROW, table, write_corpus, write_xdf, xdf_length, xdf_stream
 from safetensors.numpy import save_file
 from scipy.io import savemat
 
+from emgcodec.io.entry import MAX_EVENTS
+
 SECRET = 31337.0
 """What stands in a file that none of those given names, and that must not come out of any."""
 
 X = np.random.default_rng(0).normal(0, 50, (3, 300))
 ZEROS = 1 << 26
+FLICKER = (np.arange(MAX_EVENTS + 1) % 2).astype("i1")[None]
 
 
 class Harm:
@@ -142,6 +145,49 @@ def _labels(file: Any) -> None:
         labels[:, start : start + (1 << 24)] = 0
 
 
+def _flicker(file: Any) -> None:
+    """Labels that change at every sample."""
+    zeros = {"compression": "gzip", "chunks": (1, 1 << 18)}
+    file.create_dataset("emg", (1, FLICKER.size), "i1", **zeros)[:] = 0
+    file.create_dataset("restimulus", data=FLICKER, **zeros)
+
+
+def _flicker_mat(folder: Path) -> Path:
+    arrays = {"emg": 0 * FLICKER, "restimulus": FLICKER, "fs": 1000.0}
+    savemat(folder / "x.mat", arrays, do_compression=True)
+    return folder / "x.mat"
+
+
+def _notes(text: bytes, count: int) -> Callable[[Path], Path]:
+    """So many annotations in one data record, behind a signal."""
+
+    def write(folder: Path) -> Path:
+        notes = text * count
+        head = _edf(1, len(notes) // 2, ("EMG", "EDF Annotations"))
+        (folder / "x.edf").write_bytes(head + bytes(len(notes)) + notes)
+        return folder / "x.edf"
+
+    return write
+
+
+def _leaps(folder: Path) -> Path:
+    """A session whose clock leaps at every third sample."""
+    rows = np.zeros(1 << 16, ROW)
+    rows["time"] = np.arange(len(rows)) // 3 + np.arange(len(rows)) % 3 / 2000
+    with h5py.File(folder / "x.hdf5", "w") as file:
+        file.create_dataset("emg2qwerty/timeseries", data=rows, compression="gzip")
+    return folder / "x.hdf5"
+
+
+def _markers(folder: Path) -> Path:
+    """A stream of more markers than there can be, declared by one chunk that holds them."""
+    signal = xdf_stream(1, X.T, (np.arange(300) / 1000).tolist())
+    marks = xdf_stream(2, [""], [0.0], name="Marks", kind="Markers", rate=0, form="string")
+    head = marks[: marks.index(xdf_length(1) + b"\x08") - 4 - 2 - 5]
+    body = struct.pack("<HI", 3, 2) + xdf_length(MAX_EVENTS + 1) + b"\0\x01\0" * (MAX_EVENTS + 1)
+    return write_xdf(folder / "x.xdf", signal, head + xdf_length(len(body)) + body)
+
+
 def _many(file: Any) -> None:
     for k in range(3000):
         file[f"emg{k}"] = 0
@@ -167,6 +213,12 @@ def _corpus(**facts: Any) -> Callable[[Path], Path]:
 def _repeated(starts: list[int]) -> Callable[[Path], Path]:
     labels = np.zeros(100, "i1")
     take = {"take": (np.ones((100, 10), "i2"), labels, starts)}
+    return lambda folder: write_corpus(folder / "x.h5", recordings=take)
+
+
+def _labels_taken(labels: np.ndarray[Any, Any], starts: Any) -> Callable[[Path], Path]:
+    """A recording of a corpus with such labels and segments."""
+    take = {"take": (np.zeros((len(labels), 1), "i2"), labels, starts)}
     return lambda folder: write_corpus(folder / "x.h5", recordings=take)
 
 
@@ -312,6 +364,17 @@ BOMBS: dict[str, Bomb] = {
     "one huge chunk": ("recording", _hdf5(_one_chunk)),
     "zeros packed in HDF5": ("recording", _hdf5(_packed)),
     "labels packed in HDF5": ("recording", _hdf5(_labels)),
+    "labels that flicker in HDF5": ("recording", _hdf5(_flicker)),
+    "labels that flicker in mat": ("recording", _flicker_mat),
+    "labels that flicker in a corpus": ("recording", _labels_taken(FLICKER[0], [0])),
+    "segments of two samples": (
+        "recording",
+        _labels_taken(FLICKER[0, : 1 << 18], np.arange(0, 1 << 18, 2)),
+    ),
+    "a clock that leaps": ("recording", _leaps),
+    "annotations without end in EDF": ("recording", _notes(b"+1\x14a\x14\0", MAX_EVENTS + 2)),
+    "annotations that do not end in EDF": ("recording", _notes(b"+1\x14", 1 << 20)),
+    "markers without end in XDF": ("recording", _markers),
     "many datasets": ("recording", _hdf5(_many)),
     "deep groups": ("recording", _hdf5(_deep)),
     "a rate of 60 000 digits": ("recording", _hdf5(_text_attribute)),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from io_files import (
 )
 from scipy.io import savemat
 
-from emgcodec.io import read, read_all, write
+from emgcodec.io import entry, read, read_all, write
 from emgcodec.montage import Montage
 from emgcodec.recording import Event, Recording, RecordingError
 
@@ -134,6 +135,46 @@ def test_damaged_files_raise_nothing_but_our_errors(
     (folder / name).write_bytes(content)
     got = outcome(folder / name)
     assert isinstance(got, int) or name in got
+
+
+def test_pipes_and_impossible_names_are_refused(tmp_path: Path) -> None:
+    pipe = tmp_path / "x.csv"
+    os.mkfifo(pipe)
+    with pytest.raises(RecordingError, match=r"x\.csv: is a pipe, device or folder"):
+        read(pipe)
+    for reader in (read, lambda path: list(read_all(path))):
+        with pytest.raises(RecordingError, match="null byte"):
+            reader("f\0x.csv")
+
+
+def test_as_many_events_as_are_allowed_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limits are small here; those of the bombs are the real ones."""
+    monkeypatch.setattr(entry, "MAX_EVENTS", 40)
+    monkeypatch.setattr(entry, "MAX_STRETCHES", 3)
+    labels = np.arange(200) // 5 % 2  # 40 runs
+    facts = {"fs": 1000.0, "emg": np.zeros((1, 200)), "restimulus": labels[None]}
+    savemat(tmp_path / "x.mat", facts)
+    assert len(read(tmp_path / "x.mat").events) == 40
+    savemat(tmp_path / "x.mat", facts | {"rerepetition": np.zeros((1, 200))})
+    with pytest.raises(RecordingError, match=r"x\.mat: holds at least 41 events .*40 at most"):
+        read(tmp_path / "x.mat")
+    takes = {"a": (np.zeros((200, 10)), labels, [0, 9]), "b": (np.zeros((9, 10)), labels[:9], [0])}
+    assert len(names(write_corpus(tmp_path / "c.h5", recordings=takes))) == 3
+    takes["c"] = takes["b"]
+    with pytest.raises(RecordingError, match=r"c\.h5: holds at least 4 .*3 at most"):
+        read(write_corpus(tmp_path / "c.h5", recordings=takes), recording="b")
+    session, typed = tmp_path / "x.hdf5", [{"key": "a", "start": 0.01, "end": 0.02}] * 40
+    write_session(session, np.arange(100) / 2000, typed=typed)
+    assert len(read(session).events) == 40
+    write_session(session, np.arange(100) / 2000, typed=typed, shown=[{"name": "p", "start": 0.0}])
+    with pytest.raises(RecordingError, match=r"x\.hdf5: holds at least 41 events"):
+        read(session)
+    ours = tmp_path / "ours.h5"
+    write(Recording(np.zeros((1, 9)), 1000, events=[Event(0.0, 0.0, "a")] * 41), ours)
+    with pytest.raises(RecordingError, match=r"ours\.h5: holds at least 41 events"):
+        read(ours)
 
 
 def test_folders_are_read_in_order_and_notes_are_passed_over(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emgcodec.io.entry import Entry, Options, label_runs, naming
+from emgcodec.io.entry import Entry, Options, check_stretches, label_runs, naming
 from emgcodec.io.hdf5 import attribute, find_dataset, find_group, open_hdf5, stored_json
 from emgcodec.recording import Event, Recording, RecordingError
 
@@ -65,7 +65,9 @@ def entries(path: Path, options: Options) -> list[Entry]:
         for name in find_group(file, "recordings"):
             group = find_group(file, f"recordings/{name}")
             joined = not attribute(group, "contiguous", bool)
-            for k, (start, stop) in enumerate(_pieces(group, joined)):
+            pieces = _pieces(group, joined)
+            check_stretches(len(found) + len(pieces))
+            for k, (start, stop) in enumerate(pieces):
                 load = partial(_load, path, name, start, stop, options)
                 found.append(Entry(f"{name}.{k}" if joined else name, load))
     return found
@@ -76,6 +78,7 @@ def _pieces(group: Any, joined: bool) -> list[tuple[int, int]]:
     bounds = [0, len(find_dataset(group, "emg", kinds="iuf", ndim=2))]
     if joined:
         starts = find_dataset(group, "segment_starts", kinds="iu", ndim=1)
+        check_stretches(len(starts))
         bounds = [*starts[:].tolist(), bounds[1]]
     if bounds[0] != 0 or sorted(set(bounds)) != bounds:
         raise RecordingError(

@@ -23,7 +23,14 @@ import numpy as np
 import numpy.typing as npt
 
 from emgcodec.io.bids import Sidecars, sidecars
-from emgcodec.io.entry import Entry, Options, known_unit, naming
+from emgcodec.io.entry import (
+    Entry,
+    Options,
+    check_events,
+    check_stretches,
+    known_unit,
+    naming,
+)
 from emgcodec.labels import infer_montage
 from emgcodec.montage import Electrode, Montage
 from emgcodec.recording import Event, Recording, RecordingError
@@ -34,7 +41,8 @@ MISSING = "missing"
 
 _BYTES_AT_ONCE = 1 << 24
 _MOST_RECORDS = 1 << 21  # with annotations, which are looked for one by one
-_TAL = re.compile(rb"([+-]\d+(?:\.\d*)?)(?:\x15(\d+(?:\.\d*)?))?\x14((?:[^\x00\x14]*\x14)+)\x00")
+# Looked for only at the start and behind a zero: anywhere would take the square of the time.
+_TAL = re.compile(rb"(?<![^\x00])([+-]\d+(?:\.\d*)?)(?:\x15(\d+(?:\.\d*)?))?\x14([^\x00]*\x14)\x00")
 _PLACE = re.compile(r"(\S+) band=(\d+) angle=(\d+\.\d+) row=(-?\d+\.\d+)")
 
 
@@ -140,10 +148,12 @@ class _File:
     def annotations(self) -> tuple[list[float], list[tuple[float, float, str]]]:
         """Onset of each data record; onset, end and text of each annotation. In seconds."""
         onsets = [k * self.seconds for k in range(self.records)]
-        found = []
+        found: list[tuple[float, float, str]] = []
         for k, record in enumerate(self._records() if self.notes else ()):
             for n, part in enumerate(self.notes):
-                for number, (start, length, texts) in enumerate(_TAL.findall(record[part])):
+                for number, match in enumerate(_TAL.finditer(record[part])):
+                    start, length, texts = match.groups()
+                    check_events(len(found) + texts.count(b"\x14"))
                     if n == number == 0:
                         onsets[k] = float(start)
                     for text in filter(None, texts.decode("utf-8", "replace").split("\x14")):
@@ -164,6 +174,7 @@ def entries(path: Path, options: Options) -> list[Entry]:
     steps = enumerate(pairwise(onsets), 1)
     leaps = [k for k, (a, b) in steps if abs(b - a - file.seconds) > limit]
     bounds = [0, *(leaps if file.joined else []), file.records]
+    check_stretches(len(bounds) - 1)
     several = len(bounds) > 2
     return [
         Entry(

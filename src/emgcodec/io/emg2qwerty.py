@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from emgcodec.io.entry import Entry, Options, naming
+from emgcodec.io.entry import Entry, Options, check_events, naming
 from emgcodec.io.hdf5 import attribute, find_group, open_hdf5, stored_json, written_hdf5
 from emgcodec.io.timeseries import (
     NOMINAL_RATE,
@@ -25,6 +25,7 @@ from emgcodec.io.timeseries import (
     Stretch,
     find_rows,
     nominal_rate,
+    outside,
     scan,
 )
 from emgcodec.montage import Montage
@@ -73,6 +74,10 @@ def _load(
         group = find_group(file, "emg2qwerty")
         electrodes = sum(dataset.dtype[band].shape[0] for band in _BANDS)
         happened = [*_keys(group), *_prompts(group)]
+        check_events(len(happened))
+        here = sorted(filter(stretch.holds, happened), key=lambda event: event.start)
+        starts = stretch.seconds([event.start for event in here], rate)
+        ends = stretch.seconds([event.end for event in here], rate)
         return Recording(
             RowsSignal(
                 path,
@@ -86,13 +91,8 @@ def _load(
             unit=options.unit or "uV",
             start_time=float(stretch.times[0]),
             events=[
-                replace(
-                    event,
-                    start=stretch.seconds(event.start, rate),
-                    end=stretch.seconds(event.end, rate),
-                )
-                for event in sorted(happened, key=lambda event: event.start)
-                if stretch.holds(event)
+                replace(event, start=start, end=end)
+                for event, start, end in zip(here, starts, ends, strict=True)
             ],
             metadata={
                 "dataset": "emg2qwerty",
@@ -103,9 +103,7 @@ def _load(
                 "source_unit": "uV",
                 "bits": 12,
                 **_parsed(group, "metadata", {}),
-                "dropped_events": sum(
-                    not any(other.holds(event) for other in stretches) for event in happened
-                ),
+                "dropped_events": outside(happened, stretches),
             },
         )
 
@@ -137,6 +135,7 @@ def _listed(group: Any, name: str) -> list[dict[str, Any]]:
     items = _parsed(group, name, [])
     if not all(isinstance(item, dict) for item in items):
         raise RecordingError(f"attribute {name!r} is not a JSON list of objects")
+    check_events(len(items))
     return items
 
 

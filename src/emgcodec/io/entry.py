@@ -21,6 +21,12 @@ MAX_GAP = 0.010
 MAX_HELD = 1 << 26
 """Numbers that a file may hold which cannot be read piece by piece: half a GiB of doubles."""
 
+MAX_EVENTS = 1 << 20
+"""Events of a recording, runs of its labels among them: 29 hours of typing, 10 keys a second."""
+
+MAX_STRETCHES = 1 << 12
+"""Contiguous recordings of a file, each of which is opened by itself."""
+
 _SPELLINGS = {
     "nV": ("nv", "nanovolt", "nanovolts"),
     "uV": ("uv", "\u00b5v", "\u03bcv", "microv", "microvolt", "microvolts"),
@@ -130,6 +136,8 @@ def naming(path: Path, verb: str = "read") -> Iterator[None]:
 
 def file_stamp(path: Path) -> tuple[int, ...]:
     """What is another when a file is changed or replaced."""
+    if "\0" in str(path):
+        raise RecordingError(f"{str(path)!r}: has a null byte, which no name can: check the path")
     with naming(path):
         stat = path.stat()
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
@@ -170,11 +178,43 @@ def check_held(values: int) -> None:
         )
 
 
+def check_events(count: int) -> None:
+    """Refuses more events than a recording can have; to be asked before they are made.
+
+    Raises:
+        RecordingError: if there are more than `MAX_EVENTS`.
+    """
+    if count > MAX_EVENTS:
+        raise RecordingError(
+            f"holds at least {count} events or runs of labels in one recording ({MAX_EVENTS} at "
+            "most): repair what marks them, or cut it into several files"
+        )
+
+
+def check_stretches(count: int) -> None:
+    """Refuses more contiguous recordings than a file can have; to be asked before they are made.
+
+    Raises:
+        RecordingError: if there are more than `MAX_STRETCHES`.
+    """
+    if count > MAX_STRETCHES:
+        raise RecordingError(
+            f"holds at least {count} contiguous recordings ({MAX_STRETCHES} at most): repair its "
+            "time stamps or starts of segments, or cut it into several files"
+        )
+
+
 def label_runs(
-    labels: npt.NDArray[np.integer[Any]], rate: float
+    labels: npt.NDArray[np.integer[Any]], rate: float, others: int = 0
 ) -> Iterator[tuple[float, float, int]]:
-    """Start and end in seconds, and label, of each run of equal labels, (N,)."""
-    bounds = [0, *(np.flatnonzero(np.diff(labels)) + 1).tolist(), len(labels)]
+    """Start and end in seconds, and label, of each run of equal labels, (N,).
+
+    Raises:
+        RecordingError: if they and the `others` are too many events.
+    """
+    changes = labels[1:] != labels[:-1]
+    check_events(others + 1 + int(np.count_nonzero(changes)))
+    bounds = [0, *(np.flatnonzero(changes) + 1).tolist(), len(labels)]
     for start, stop in pairwise(bounds):
         if stop > start:
             yield start / rate, stop / rate, int(labels[start])

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emgcodec.io.entry import Entry, Options, naming
+from emgcodec.io.entry import Entry, Options, check_events, naming
 from emgcodec.io.hdf5 import find_dataset, import_h5py, open_hdf5, stored_json, written_hdf5
 from emgcodec.io.mapping import Shape, find_signal, mapped_recording, samples_first
 from emgcodec.montage import Montage
@@ -84,6 +84,7 @@ def _ours(path: Path, file: Any, options: Options) -> Recording:
     try:
         facts = stored_json(file, OURS)
         shape = find_dataset(file, "emg", kinds="f", ndim=2).shape
+        check_events(len(facts["events"]))
         return Recording(
             DatasetSignal(path, "emg", shape, False),
             options.rate(facts["sample_rate"]),

@@ -88,13 +88,13 @@ def mapped_recording(
     labels = {_plain(name): name for name in shapes if _plain(name) in _LABELS}
     left = [name for name in labels.values() if math.prod(shapes[name]) != length]
     rate = options.rate(_number(next((facts[name] for name in _RATES if name in facts), None)))
-    events = []
+    events: list[Event] = []
     for name, kind in _LABELS.items():
         if name in labels and labels[name] not in left:
             numbers = _whole(labels[name], get(labels[name]).ravel())
             events += [
                 Event(start, end, "rest" if label == 0 else str(label), kind=kind)
-                for start, end, label in label_runs(numbers, rate)
+                for start, end, label in label_runs(numbers, rate, len(events))
                 if label or kind == "gesture"
             ]
     return Recording(

@@ -43,8 +43,10 @@ def sniff(path: Path) -> str:
     """The format of a file: ``hdf5``, ``mat``, ``npy``, ``npz``, ``edf``, ``xdf``, ...
 
     Raises:
-        RecordingError: if it is empty, unknown, or not what its suffix promises.
+        RecordingError: if it is no regular file, empty, unknown, or not what its suffix promises.
     """
+    if not path.is_file():  # a pipe would wait for a writer
+        raise RecordingError("is a pipe, device or folder: copy what it holds into a file")
     with path.open("rb") as file:
         head = file.read(_HEAD)
     if not head:

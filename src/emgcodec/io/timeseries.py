@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emgcodec.io.entry import MAX_GAP, naming
+from emgcodec.io.entry import MAX_GAP, check_stretches, naming
 from emgcodec.io.hdf5 import find_dataset, open_hdf5
 from emgcodec.recording import Event, RecordingError
 
@@ -70,14 +71,29 @@ class Stretch:
     rows: npt.NDArray[np.int64]
     times: DoubleArray
 
-    def seconds(self, time: float, rate: float) -> float:
-        """A moment on the recording's own clock, which may run faster or slower than ours."""
-        return float(np.interp(time, self.times, self.rows) - self.start) / rate
+    def seconds(self, times: Sequence[float], rate: float) -> list[float]:
+        """Moments on the recording's own clock, which may run faster or slower than ours."""
+        found: list[float] = (
+            (np.interp(times, self.times, self.rows) - self.start) / rate
+        ).tolist()
+        return found
 
     def holds(self, event: Event) -> bool:
         """Whether the event falls into this stretch; a key counts where it was pressed."""
-        end = event.start if event.kind == "key" else event.end
-        return bool(event.start <= self.times[-1] and end >= self.times[0])
+        return bool(event.start <= self.times[-1] and _end(event) >= self.times[0])
+
+
+def outside(events: Sequence[Event], stretches: Sequence[Stretch]) -> int:
+    """How many events fall into no stretch: as many end before them as begin by their end."""
+    begin = [event.start for event in events]
+    end = [_end(event) for event in events]
+    began = np.searchsorted(sorted(each.times[0] for each in stretches), end, "right")
+    ended = np.searchsorted(sorted(each.times[-1] for each in stretches), begin, "left")
+    return int(np.count_nonzero(began == ended))
+
+
+def _end(event: Event) -> float:
+    return event.start if event.kind == "key" else event.end
 
 
 def find_rows(file: Any, path: str, bands: tuple[str, ...]) -> Any:
@@ -113,6 +129,7 @@ def scan(dataset: Any) -> tuple[float, list[Stretch]]:
         leap = np.abs(step) > max(MAX_GAP, 1.5 * float(np.median(step)) if len(step) else 0.0)
         elapsed, steps = elapsed + float(step[~leap].sum()), steps + int((~leap).sum())
         behind = np.flatnonzero(leap) + 1
+        check_stretches(len(leaps) + len(behind))
         leaps += (first + behind).tolist()
         ends = {0, len(times) - 1, *behind.tolist(), *(behind - 1).tolist()}
         rows = np.array(sorted(ends.union(range(0, len(times), _ANCHOR_ROWS))))

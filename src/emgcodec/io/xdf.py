@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from emgcodec.io.entry import Entry, Options, check_held
+from emgcodec.io.entry import Entry, Options, check_events, check_held, check_stretches
 from emgcodec.labels import infer_montage
 from emgcodec.montage import MAX_ELECTRODES
 from emgcodec.recording import Event, Recording, RecordingError
@@ -42,6 +42,7 @@ def entries(path: Path, options: Options) -> list[Entry]:
     signals = _chosen(infos, options)
     texts = [k for k, info in infos.items() if info["channel_format"] == "string"]
     markers = [k for k in texts if 1 <= infos[k]["channel_count"] <= MAX_ELECTRODES]
+    check_events(sum(sum(counts.get(k, [])) for k in markers))
     for k in signals:
         values = sum(counts.get(k, [])) * infos[k]["channel_count"]
         check_held(values)
@@ -63,11 +64,12 @@ def entries(path: Path, options: Options) -> list[Entry]:
         )
     except Exception as error:
         raise _damaged(error) from error
-    found = []
+    found: list[Entry] = []
     for k in signals:
         if len(loaded[k]["time_series"]) != sum(counts.get(k, [])):
             raise _damaged(f"stream {infos[k]['name']!r} does not hold the samples it declares")
         name, parts = str(infos[k]["name"] or k), loaded[k]["info"]["segments"]
+        check_stretches(len(found) + len(parts))
         for n, (first, last) in enumerate(parts):
             load = partial(_load, loaded[k], first, last + 1, events, options)
             found.append(Entry(f"{name}.{n}" if len(parts) > 1 else name, load))
