@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from emgcodec.io.entry import Options, known_unit, label_runs
+from emgcodec.io.entry import Options, check_held, known_unit, label_runs
 from emgcodec.montage import MAX_ELECTRODES
 from emgcodec.recording import UNITS, Event, Recording, RecordingError, SignalSource
 
@@ -91,6 +91,7 @@ def mapped_recording(
     events: list[Event] = []
     for name, kind in _LABELS.items():
         if name in labels and labels[name] not in left:
+            check_held(2 * length)  # they and their changes
             numbers = _whole(labels[name], get(labels[name]).ravel())
             events += [
                 Event(start, end, "rest" if label == 0 else str(label), kind=kind)
@@ -109,7 +110,8 @@ def mapped_recording(
 
 def _whole(name: str, labels: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     """Labels as whole numbers; what is no number is 0."""
-    numbers = np.rint(np.nan_to_num(labels.astype(np.float64), posinf=0.0, neginf=0.0))
+    numbers = labels.astype(np.float64)
+    np.rint(np.nan_to_num(numbers, copy=False, posinf=0.0, neginf=0.0), out=numbers)
     if (largest := np.abs(numbers).max(initial=0.0)) >= _LARGEST_LABEL:
         raise RecordingError(f"{name!r} holds {largest:g}: labels are whole numbers below 2^31")
     return numbers.astype(np.int64)
