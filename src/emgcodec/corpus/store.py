@@ -139,8 +139,11 @@ class Store:
             if self.folder.exists() and any(each != self._jobs for each in self.folder.iterdir()):
                 raise CorpusError(f"{self.folder} holds something else: name another folder")
             return
-        found = json.loads(path.read_text("utf-8"))
-        if found.get("format_version") != _FORMAT_VERSION:
+        try:
+            found = json.loads(path.read_text("utf-8"))
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict) or found.get("format_version") != _FORMAT_VERSION:
             raise CorpusError(f"{path} is no manifest of this version: name another folder")
         theirs = found["settings"]
         changed = {n: theirs.get(n) for n, v in self._settings.items() if theirs.get(n) != v}

@@ -110,7 +110,12 @@ def _people(dataset: str, recipe: DataRecipe, folder: Path) -> list[tuple[str, P
         splits = folder / "splits.json"
         if not splits.is_file():
             raise ConfigError(f"{splits} is missing: set data.fold, or data.people='all'")
-        listed = json.loads(splits.read_text("utf-8"))["train"]
+        try:
+            listed = set(json.loads(splits.read_text("utf-8"))["train"])
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise ConfigError(
+                f"{splits} does not list the files to train on ({error!r}): fetch it again"
+            ) from error
         files = {subject: path for subject, path in files.items() if path.name in listed}
     return sorted(files.items())
 
