@@ -7,7 +7,6 @@ A table or sidecar belongs to every file below its folder whose name holds all i
 from __future__ import annotations
 
 import csv
-import json
 import math
 import reprlib
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from emgcodec.files import read_json
 from emgcodec.montage import Electrode, Montage
 from emgcodec.recording import Event, RecordingError
 
@@ -114,13 +114,9 @@ def sidecars(path: Path) -> Sidecars | None:
     sources: dict[str, Path] = {}
     for file in _belonging(path, "emg.json"):
         try:
-            found = json.loads(file.read_text("utf-8-sig"))
-            if not isinstance(found, dict):
-                raise ValueError(f"it holds {reprlib.repr(found)}")
-        except (OSError, ValueError, RecursionError) as error:
-            raise RecordingError(
-                f"its sidecar {file} is not a JSON object ({error}): repair it"
-            ) from error
+            found = read_json(file)
+        except (OSError, ValueError) as error:
+            raise RecordingError(f"its sidecar {error}") from error
         facts |= found
         sources |= dict.fromkeys(found, file)
     entities = dict(part.split("-", 1) for part in path.stem.split("_") if "-" in part)
