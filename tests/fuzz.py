@@ -33,7 +33,8 @@ from emgcodec.files import write_json
 GOOD = ("read", "refused")
 LIMITS = {"seconds": 10, "bytes": 1 << 30}
 SHARES = {
-    "recording": 40,
+    "recording": 35,
+    "dataset": 5,
     "archive": 10,
     "tokens": 15,
     "config": 10,

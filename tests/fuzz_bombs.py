@@ -14,10 +14,12 @@ from typing import Any
 
 import h5py
 import numpy as np
-from io_files import ROW, table, write_corpus, write_xdf, xdf_length, xdf_stream
+from io_files import ROW, table, write_corpus, write_dataset, write_xdf, xdf_length, xdf_stream
 from safetensors.numpy import save_file
 from scipy.io import savemat
 
+from emgcodec import Recording
+from emgcodec.io import write
 from emgcodec.io.entry import MAX_EVENTS
 
 SECRET = 31337.0
@@ -26,6 +28,7 @@ SECRET = 31337.0
 X = np.random.default_rng(0).normal(0, 50, (3, 300))
 ZEROS = 1 << 26
 FLICKER = (np.arange(MAX_EVENTS + 1) % 2).astype("i1")[None]
+NESTED = "[" * 100_000
 
 
 class Harm:
@@ -52,6 +55,20 @@ def _zip(path: Path, members: dict[str, bytes | int]) -> Path:
 def npy_header(shape: tuple[int, ...], descr: str = "<f8", order: bool = False) -> bytes:
     text = repr({"descr": descr, "fortran_order": order, "shape": shape}).encode() + b"\n"
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
+
+
+def _nested(name: str, key: str) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        save_file({"a": X}, folder / name, {key: NESTED})
+        return folder / name
+
+    return write
+
+
+def _nested_sidecar(folder: Path) -> Path:
+    write_dataset(folder / "bids", lambda path: write(Recording(X, 1000), path))
+    (folder / "bids" / "emg.json").write_text(NESTED)
+    return folder / "bids"
 
 
 def _bytes(name: str, content: bytes) -> Callable[[Path], Path]:
@@ -318,6 +335,9 @@ _CLOCK = np.arange(300) / 1000
 Bomb = tuple[str, Callable[[Path], Path]]
 
 BOMBS: dict[str, Bomb] = {
+    "nested calibration": ("safetensors", _nested("x.calibration", "emgcodec_calibration")),
+    "nested checkpoint": ("safetensors", _nested("x.safetensors", "emgcodec_checkpoint")),
+    "nested sidecar": ("dataset", _nested_sidecar),
     "zip bomb": ("archive", _archive(lambda: {"emg.npy": 1 << 28})),
     "zip bomb beside the signal": (
         "archive",

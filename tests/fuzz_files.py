@@ -13,7 +13,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from io_files import table, write_corpus, write_session, write_xdf, xdf_stream
+from io_files import table, write_corpus, write_dataset, write_session, write_xdf, xdf_stream
 from scipy.io import savemat
 from training import small_codec, write_recipe
 
@@ -90,6 +90,7 @@ def specimens(folder: Path) -> dict[str, list[Path]]:
     channels = [(f"EMG {k}", "mV", "EMG") for k in range(3)]
     write_xdf(folder / "lab.xdf", xdf_stream(1, X.T / 1000, stamps, channels=channels), marks)
     recordings = sorted(folder.iterdir())
+    write_dataset(folder / "bids", lambda path: write(Recording(X, 1000), path))
     tokens, calibration = codec.tokenize(recording), codec.calibrate([recording])
     tokens.save(folder / "a.tokens")
     calibration.save(folder / "worn.calibration")
@@ -104,6 +105,7 @@ def specimens(folder: Path) -> dict[str, list[Path]]:
     (folder / "stream.packets").write_bytes(b"".join(packet for some in packets for packet in some))
     return {
         "recording": [path for path in recordings if path.suffix != ".npz"],
+        "dataset": [folder / "bids"],
         "archive": [path for path in recordings if path.suffix == ".npz"],
         "tokens": [folder / "a.tokens"],
         "config": [folder / "model", folder / "recipe.toml"],
@@ -305,6 +307,9 @@ def make(chance: Random, kind: str, source: Path, folder: Path) -> Path:
     path = folder / source.name
     if source.is_dir():
         shutil.copytree(source, path)
+        if kind == "dataset":
+            _one_of(chance, path)
+            return path
         name = "config.json" if kind == "config" else "model.safetensors"
         raw = (path / name).read_bytes()
         if chance.random() < 0.3:
@@ -336,3 +341,22 @@ def _readd(chance: Random, path: Path) -> None:
     with zipfile.ZipFile(path, "a") as archive:
         name = chance.choice([archive.namelist()[0], "../../x.npy", "/etc/x.npy", "a" * 9999])
         archive.writestr(name, damaged(chance, archive.read(archive.namelist()[0])))
+
+
+def _one_of(chance: Random, folder: Path) -> None:
+    """Damage to one file of a dataset: its signal, a table or the sidecar."""
+    files = sorted(folder.rglob("*emg.*")) + sorted(folder.rglob("sub-*.tsv"))
+    path = chance.choice(files)
+    raw, bytewise = path.read_bytes(), chance.random() < 0.5
+    if path.suffix == ".json" and not bytewise:
+        path.write_text(json.dumps(changed(chance, json.loads(raw))))
+    elif path.suffix == ".tsv" and not bytewise:
+        rows = [line.split("\t") for line in raw.decode().splitlines()]
+        row = chance.choice(rows)
+        if chance.random() < 0.3:
+            del row[chance.randrange(len(row)) :]
+        else:
+            row[chance.randrange(len(row))] = chance.choice(WORDS)
+        path.write_text("".join("\t".join(row) + "\n" for row in rows))
+    else:
+        path.write_bytes(damaged(chance, raw))

@@ -144,6 +144,7 @@ def open_packets(path: Path, tokens: Tokens) -> None:
 
 EXPECTED = {
     "recording": (RecordingError, MontageError, CodecError),
+    "dataset": (RecordingError, MontageError, CodecError),
     "archive": (RecordingError, MontageError, CodecError),
     "tokens": (TokensError, MontageError, CodecError),
     "config": (ModelError, ConfigError),
@@ -156,6 +157,7 @@ def openers(good: Path) -> dict[str, Callable[[Path], None]]:
     codec, tokens = Codec.from_pretrained(good / "model"), Tokens.load(good / "a.tokens")
     return {
         "recording": functools.partial(open_recordings, codec=codec),
+        "dataset": functools.partial(open_recordings, codec=codec),
         "archive": functools.partial(open_recordings, codec=codec),
         "tokens": functools.partial(open_tokens, good=tokens, codec=codec),
         "config": functools.partial(open_model, good=codec),

@@ -160,3 +160,22 @@ def write_xdf(path: Path, *streams: bytes) -> Path:
     header = _chunk(1, b"<?xml version='1.0'?><info><version>1.0</version></info>")
     path.write_bytes(b"XDF:" + header + b"".join(streams))
     return path
+
+
+def write_dataset(root: Path, write: Callable[[Path], object]) -> Path:
+    """An EMG-BIDS dataset of one signal file, which `write` makes, of EMG 1 to EMG 3."""
+    folder = root / "sub-01" / "emg"
+    folder.mkdir(parents=True)
+    (root / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.11.0"}')
+    (root / "emg.json").write_text('{"SamplingFrequency": 1000, "ManufacturersModelName": "Band"}')
+    write(folder / "sub-01_task-grip_emg.edf")
+    tables = {
+        "channels": "name type units signal_electrode,"
+        "EMG+1 EMG uV e1,EMG+2 EMG uV e2,EMG+3 EMG uV e3",
+        "events": "onset duration trial_type,0.05 0.1 fist,0.15 n/a rest",
+        "electrodes": "name x y z,e1 4 7 0,e2 -2 7 3.5,e3 -2 7 -3.5",
+    }
+    for name, text in tables.items():
+        cells = text.replace(" ", "\t").replace("+", " ").replace(",", "\n")
+        (folder / f"sub-01_task-grip_{name}.tsv").write_text(cells + "\n")
+    return root

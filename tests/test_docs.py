@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from emgcodec import read
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 
@@ -86,6 +88,32 @@ def test_the_quickstart_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert names["rows"].shape == (2, tokens.num_frames + 1)
     assert (tmp_path / "rec.tokens").exists()
     assert (tmp_path / "wearing.calibration").exists()
+
+
+def test_the_examples_of_wristbands_and_armbands_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    h5py = pytest.importorskip("h5py")
+    monkeypatch.chdir(tmp_path)
+    row = np.dtype([("time", "<f8"), ("joint_angles", "<f4", (20,)), ("emg", "<f4", (16,))])
+    rows = np.zeros(60, row)
+    rows["time"] = np.arange(60) / 2000
+    with h5py.File("pose.hdf5", "w") as file:
+        file["emg2pose/timeseries"] = rows
+        file["emg2pose"].attrs.update(user="a", session="b", stage="c", side="left")
+    counts = np.random.default_rng(0).integers(-128, 128, (200, 8))
+    counts.astype("<i2").tofile("classic.dat")
+    names = ",".join(["timestamp", *(f"emg{k}" for k in range(1, 9))])
+    stamped = np.column_stack([np.arange(200) / 200, counts])
+    np.savetxt("myo.csv", stamped, delimiter=",", fmt="%g", header=names, comments="")
+    page = (DOCS / "formats.md").read_text("utf-8")
+    block = re.search(r"armbands\n\n```python\n(.*?)```", page, re.S)
+    assert block
+    namespace: dict[str, Any] = {"read": read}
+    exec(compile(block[1], "formats.md", "exec"), namespace)
+    assert capsys.readouterr().out == "a left emg2pose\n200.0 adc myo\n"
+    np.testing.assert_array_equal(namespace["rec"].emg, counts.T)
+    np.testing.assert_array_equal(read("classic.dat").emg, counts.T)
 
 
 def test_the_pictures_are_what_the_code_draws(tmp_path: Path) -> None:

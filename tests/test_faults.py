@@ -28,6 +28,7 @@ from emgcodec.files import write_json, written_beside
 from emgcodec.io import write
 from emgcodec.io import write_session as write_typing
 from emgcodec.recording import RecordingError
+from emgcodec.runtime import EdgeCodec
 from emgcodec.train.checkpoint import Checkpoint
 from emgcodec.train.recipe import Recipe
 
@@ -409,6 +410,25 @@ def test_sigterm_leaves_whole_files_and_a_rerun_completes(
     _, errors = rerun.communicate(timeout=240)
     assert rerun.returncode == 0, errors
     assert len(list((tmp_path / "out").glob(f"*{suffix}"))) == count
+
+
+@pytest.mark.slow  # graphs take a minute to trace
+def test_sigterm_in_an_export_leaves_no_graph_and_a_rerun_completes(
+    codec: Codec, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnxscript")
+    codec.save_pretrained(tmp_path / "model")
+    argv = ["export", tmp_path / "model", "-o", tmp_path / "out"]
+    # They are written beside, and moved when all have been checked.
+    errors = _terminate_when(command(*argv), _begun(tmp_path, "/*.onnx"))
+    assert "interrupted; finished files are whole" in errors
+    assert {p.name for p in tmp_path.iterdir()} == {"model", "out"}
+    assert list((tmp_path / "out").iterdir()) == []
+    rerun = command(*argv)
+    _, errors = rerun.communicate(timeout=500)
+    assert rerun.returncode == 0, errors
+    assert {p.name for p in tmp_path.iterdir()} == {"model", "out"}
+    assert EdgeCodec(tmp_path / "out").codec_id == codec.codec_id
 
 
 def test_sigterm_ends_a_stream_with_all_that_is_known(codec: Codec, tmp_path: Path) -> None:

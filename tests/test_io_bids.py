@@ -91,7 +91,7 @@ def test_broken_tables_are_named(tmp_path: Path) -> None:
     path = dataset(tmp_path)
     events = path.with_name(path.name.replace("_emg.edf", "_events.tsv"))
     table(events, "onset duration", "soon 1")
-    with pytest.raises(RecordingError, match=r"events\.tsv has an onset 'soon'"):
+    with pytest.raises(RecordingError, match=r"events\.tsv .*line 2: onset 'soon' is no"):
         read(path)
     events.unlink()
     assert read(path).events == ()
@@ -103,3 +103,57 @@ def test_broken_tables_are_named(tmp_path: Path) -> None:
 def test_a_folder_of_a_dataset_passes_its_tables_over(tmp_path: Path) -> None:
     folder = dataset(tmp_path).parent
     assert [r.metadata["run"] for r in read_all(folder)] == ["1", "2"]
+
+
+BROKEN = {
+    "short row": ("channels.tsv", "name\ttype\tunits\nch0\n", "line 2: .*no cell 'type'"),
+    "no unit": ("channels.tsv", "name\ttype\tunits\nch0\tEMG\n", "no cell 'units'.*n/a"),
+    "long row": ("channels.tsv", "name\ttype\nch0\tEMG\tmV\n", "'mV' is in no column"),
+    "no names": ("channels.tsv", "nome\ttype\nch0\tEMG\n", "no column 'name'"),
+    "short event": ("events.tsv", "onset\tduration\ttrial_type\n0.5\n", "no cell 'duration'"),
+    "without end": ("events.tsv", "onset\tduration\n0.5\tinf\n", "duration 'inf' is no number"),
+    "negative": ("events.tsv", "onset\tduration\n0.5\t-1\n", "duration '-1' is negative"),
+    "never": ("events.tsv", "onset\tduration\nn/a\t1\n", "onset 'n/a' is to be"),
+    "open quote": ("events.tsv", 'onset\ttrial_type\n1\t"a\n2\tb\n', "unexpected end"),
+    "place": ("electrodes.tsv", "name\tx\ty\tz\ne0\t1\tfar\t2\n", "line 2: y 'far' is no"),
+    "bomb": ("emg.json", "[" * 100_000, "not a JSON object .*recursion"),
+    "pairs": ("emg.json", '[["SamplingFrequency", 1000]]', "not a JSON object .*it holds"),
+    "rate": ("emg.json", '{"SamplingFrequency": 2000}', "2000, the signal 1000 Hz: .*sample_rate="),
+    "no rate": ("emg.json", '{"SamplingFrequency": [[]]}', r"\[\[\]\], the signal 1000 Hz"),
+    "great rate": ("emg.json", '{"SamplingFrequency": 1' + 400 * "0" + "}", "the signal 1000 Hz"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_is_broken_is_named_with_its_file(name: str, tmp_path: Path) -> None:
+    path, (ending, text, words) = dataset(tmp_path), BROKEN[name]
+    beside = path.with_name(path.name.replace("emg.edf", ending))
+    beside.write_text(text)
+    with pytest.raises(RecordingError, match=rf"{beside.name} .*{words}"):
+        read(path)
+
+
+def test_a_rate_that_the_caller_states_counts_before_all(tmp_path: Path) -> None:
+    path = dataset(tmp_path)
+    path.with_suffix(".json").write_text('{"SamplingFrequency": 2000}')
+    assert read(path, sample_rate=2000).sample_rate == 2000
+    for rate in ('"n/a"', "1000.4"):
+        path.with_suffix(".json").write_text(f'{{"SamplingFrequency": {rate}}}')
+        assert read(path).sample_rate == 1000
+
+
+def test_cells_without_a_word_are_unknown(tmp_path: Path) -> None:
+    path = dataset(tmp_path)
+    events = path.with_name(path.name.replace("_emg.edf", "_events.tsv"))
+    events.write_text("onset\tduration\ttrial_type\n0.5\t\t\n")
+    assert [(e.start, e.end, e.label) for e in read(path).events] == [(0.5, 0.5, "event")]
+
+
+@pytest.mark.parametrize("place", ["0 0 0", "0.1 0.1 0.1"])
+def test_electrodes_in_one_place_are_no_ring(place: str, tmp_path: Path) -> None:
+    path = dataset(tmp_path)
+    places = path.with_name("sub-01_ses-a_space-forearm_electrodes.tsv")
+    table(places, "name x y z", *(f"e{k} {place}" for k in range(3)))
+    montage = read(path).montage
+    assert montage.assumed
+    assert len({electrode.angle for electrode in montage.electrodes}) == 3

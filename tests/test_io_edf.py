@@ -229,3 +229,13 @@ def test_tokens_of_a_recording_are_those_of_its_files(tmp_path: Path) -> None:
             np.testing.assert_array_equal(again.codes, tokens.codes)
             np.testing.assert_array_equal(again.scale, tokens.scale)
             assert again.montage == tokens.montage
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.1, np.inf), (0.2, 0.1), (np.nan, 0.2), (-np.inf, 0)])
+def test_events_that_no_annotation_can_say_are_refused(
+    start: float, end: float, tmp_path: Path
+) -> None:
+    recording = Recording(np.zeros((2, 300)), 1000, events=[Event(start, end, "fist")])
+    with pytest.raises(RecordingError, match=r"a\.edf: .*'fist' lasts from .* finite start"):
+        write(recording, tmp_path / "a.edf")
+    assert not list(tmp_path.iterdir())

@@ -363,6 +363,10 @@ def test_data_that_is_not_there_is_named(tmp_path: Path) -> None:
         sources(DataRecipe({"3dc": 1.0}), None)
     with pytest.raises(ConfigError, match=r"flexemg_\*.h5"):
         sources(DataRecipe({"flexemg": 1.0}), write_people(tmp_path))
+    for text in ("[" * 100_000, "[]"):
+        (tmp_path / "splits.json").write_text(text)
+        with pytest.raises(ValueError, match=r"splits\.json is not a JSON object"):
+            sources(DataRecipe({"3dc": 1.0}), tmp_path)
     (tmp_path / "splits.json").unlink()
     with pytest.raises(ConfigError, match=r"splits\.json"):
         sources(DataRecipe({"3dc": 1.0}), tmp_path)

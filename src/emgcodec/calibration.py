@@ -183,6 +183,7 @@ def load_calibrations(path: str | Path) -> dict[str, Calibration]:
         KeyError,
         TypeError,
         AttributeError,
+        RecursionError,
         json.JSONDecodeError,
     ) as error:
         raise CalibrationError(f"{path} is not a calibration file: {error}") from error

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import reprlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -33,6 +35,21 @@ def write_json(path: Path, content: object) -> None:
     with written_beside(path) as beside:
         text = json.dumps(content, indent=1, ensure_ascii=False)
         beside.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object that a file holds.
+
+    Raises:
+        ValueError: if it holds something else, or is nested too deep to be read.
+    """
+    try:
+        found = json.loads(path.read_text("utf-8-sig"))
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds {reprlib.repr(found)}")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not a JSON object ({error}): repair it") from error
+    return found
 
 
 def file_sha256(path: Path) -> str:

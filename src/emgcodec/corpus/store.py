@@ -13,7 +13,7 @@ from typing import Any
 from emgcodec.corpus.jobs import Job
 from emgcodec.corpus.settings import CorpusError, Settings, check_backend
 from emgcodec.corpus.shard import JOBS, Record
-from emgcodec.files import file_sha256, write_json
+from emgcodec.files import file_sha256, read_json, write_json
 
 _FORMAT_VERSION = 1
 
@@ -139,7 +139,7 @@ class Store:
             if self.folder.exists() and any(each != self._jobs for each in self.folder.iterdir()):
                 raise CorpusError(f"{self.folder} holds something else: name another folder")
             return
-        found = json.loads(path.read_text("utf-8"))
+        found = read_json(path)
         if found.get("format_version") != _FORMAT_VERSION:
             raise CorpusError(f"{path} is no manifest of this version: name another folder")
         theirs = found["settings"]

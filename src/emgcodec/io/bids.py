@@ -7,21 +7,27 @@ A table or sidecar belongs to every file below its folder whose name holds all i
 from __future__ import annotations
 
 import csv
-import json
 import math
-from collections.abc import Iterator
+import reprlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from emgcodec.files import read_json
 from emgcodec.montage import Electrode, Montage
 from emgcodec.recording import Event, RecordingError
 
 _ROOT = "dataset_description.json"
 _FURTHEST = 4  # folders between a signal and the root of its dataset
+_UNKNOWN = ("n/a", "")
 _ROUND = 0.1  # share of the radius by which electrodes of a ring may be off it
+_SAME_RATE = 0.01  # share by which a sidecar's rate may be rounded
+
+Row = dict[str, str]
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -33,18 +39,36 @@ class Sidecars:
         places: Coordinates of each electrode, by name.
         events: Rows of ``events.tsv``, or None without one.
         facts: The JSON sidecars, the nearest on top.
+        sources: Which sidecar each fact is from.
         metadata: Subject, session and the like, from the file's name.
     """
 
-    channels: dict[str, dict[str, str]]
+    channels: dict[str, Row]
     places: dict[str, tuple[float, float, float]]
     events: list[Event] | None
     facts: dict[str, Any]
+    sources: dict[str, Path]
     metadata: dict[str, str]
 
     def is_emg(self, name: str) -> bool:
         """Whether the channel is EMG; all are where there is no table."""
         return not self.channels or self.channels.get(name, {}).get("type", "").upper() == "EMG"
+
+    def check_rate(self, rate: float) -> None:
+        """Refuses a signal file whose rate is not that of its sidecar.
+
+        Raises:
+            RecordingError: if they differ by more than rounding.
+        """
+        stated = self.facts.get("SamplingFrequency", "n/a")
+        if stated == "n/a":
+            return
+        number = isinstance(stated, int | float)
+        if not number or not (1 - _SAME_RATE) * rate < stated < (1 + _SAME_RATE) * rate:
+            raise RecordingError(
+                f"its sidecar {self.sources['SamplingFrequency']} has SamplingFrequency "
+                f"{reprlib.repr(stated)}, the signal {rate:g} Hz: correct it, or pass sample_rate="
+            )
 
     def montage(self, names: list[str]) -> Montage | None:
         """Angles from coordinates, if the electrodes lie on a ring; None otherwise.
@@ -55,6 +79,8 @@ class Sidecars:
         if len(named) < 3 or not all(name in self.places for name in named):
             return None
         places = np.array([self.places[name] for name in named])
+        if len(np.unique(places, axis=0)) < 3:
+            return None
         around = places[:, sorted(np.argsort(places.std(axis=0))[1:])]
         x, y = (around - around.mean(axis=0)).T
         radius = np.hypot(x, y)
@@ -79,26 +105,25 @@ def sidecars(path: Path) -> Sidecars | None:
     """
     if not path.stem.endswith("_emg"):
         return None
-    channels = {row["name"]: row for row in _rows(path, "channels.tsv") if row.get("name")}
-    places = {
-        row["name"]: (_number(row.get("x")), _number(row.get("y")), _number(row.get("z"), 0.0))
-        for row in _rows(path, "electrodes.tsv")
-        if row.get("name")
-    }
+    channels = dict(_table(path, "channels.tsv", "name", lambda row: (row["name"], row)))
+    places = dict(_table(path, "electrodes.tsv", "name", _place))
     events = None
     if _belonging(path, "events.tsv"):
-        events = [_event(row) for row in _rows(path, "events.tsv")]
+        events = _table(path, "events.tsv", "onset", _event)
     facts: dict[str, Any] = {}
+    sources: dict[str, Path] = {}
     for file in _belonging(path, "emg.json"):
         try:
-            facts |= json.loads(file.read_text("utf-8-sig"))
-        except (ValueError, TypeError) as error:
-            raise RecordingError(f"its sidecar {file} is not a JSON object: repair it") from error
+            found = read_json(file)
+        except (OSError, ValueError) as error:
+            raise RecordingError(f"its sidecar {error}") from error
+        facts |= found
+        sources |= dict.fromkeys(found, file)
     entities = dict(part.split("-", 1) for part in path.stem.split("_") if "-" in part)
     names = {"sub": "subject", "ses": "session", "task": "condition", "run": "run"}
     finite = {name: place for name, place in places.items() if all(map(math.isfinite, place))}
     metadata = {ours: entities[theirs] for theirs, ours in names.items() if theirs in entities}
-    return Sidecars(channels, finite, events, facts, metadata)
+    return Sidecars(channels, finite, events, facts, sources, metadata)
 
 
 def _belonging(path: Path, ending: str) -> list[Path]:
@@ -122,25 +147,56 @@ def _length(path: Path) -> int:
     return len(path.name)
 
 
-def _rows(path: Path, ending: str) -> Iterator[dict[str, str]]:
+def _table(path: Path, ending: str, key: str, parse: Callable[[Row], Found]) -> list[Found]:
+    """What the rows of the nearest table say; none without a table."""
+    found = []
     for file in _belonging(path, ending)[-1:]:
         try:
-            with file.open(encoding="utf-8-sig", newline="") as table:
-                yield from csv.DictReader(table, delimiter="\t")
-        except (ValueError, csv.Error) as error:
+            with file.open(encoding="utf-8-sig", newline="") as text:
+                rows = csv.DictReader(text, delimiter="\t", strict=True)
+                if rows.fieldnames and key not in rows.fieldnames:
+                    raise ValueError(f"it has no column {key!r}")
+                for row in rows:
+                    try:
+                        _check_cells(row)
+                        found.append(parse(row))
+                    except ValueError as error:
+                        raise ValueError(f"line {rows.line_num}: {error}") from error
+        except (OSError, ValueError, csv.Error) as error:
             raise RecordingError(f"its table {file} cannot be read ({error}): repair it") from error
+    return found
 
 
-def _event(row: dict[str, str]) -> Event:
-    start = _number(row.get("onset"))
-    if not math.isfinite(start):
-        raise RecordingError(f"its events.tsv has an onset {row.get('onset')!r}: give seconds")
-    label = next((row[k] for k in ("trial_type", "value") if row.get(k, "n/a") != "n/a"), "event")
-    return Event(start, start + max(0.0, _number(row.get("duration"), 0.0)), label, kind="event")
+def _check_cells(row: dict[Any, Any]) -> None:
+    """Refuses cells without a column, and columns without a cell."""
+    if more := [cell for cell in row.get(None, ()) if cell]:
+        raise ValueError(f"{more[0]!r:.40} is in no column")
+    if short := [name for name, cell in row.items() if cell is None]:
+        raise ValueError(f"it has no cell {short[0]!r}, which is to be n/a where nothing is known")
 
 
-def _number(text: str | None, default: float = math.nan) -> float:
+def _place(row: Row) -> tuple[str, tuple[float, float, float]]:
+    return row["name"], (_number(row, "x"), _number(row, "y"), _number(row, "z", 0.0))
+
+
+def _event(row: Row) -> Event:
+    start, duration = _number(row, "onset"), _number(row, "duration", 0.0)
+    if math.isnan(start):
+        raise ValueError(f"onset {row['onset']!r} is to be a number of seconds")
+    if duration < 0:
+        raise ValueError(f"duration {row['duration']!r} is negative; write n/a where it is unknown")
+    known = (row[k] for k in ("trial_type", "value") if row.get(k, "n/a") not in _UNKNOWN)
+    return Event(start, start + duration, next(known, "event"), kind="event")
+
+
+def _number(row: Row, name: str, default: float = math.nan) -> float:
+    text = row.get(name, "n/a")
+    if text in _UNKNOWN:
+        return default
     try:
-        return float(text or "nan") if text not in ("n/a", None) else default
+        number = float(text)
     except ValueError:
-        return math.nan
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{name} {text!r:.40} is no number; write n/a where it is unknown")
+    return number

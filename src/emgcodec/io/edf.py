@@ -313,6 +313,8 @@ def _load(
     length = min(length, int(file.facts.get("samples", length)))
     shape = (len(scaled), length)
     rate = options.rate(file.facts.get("rate", scaled[0].samples / file.seconds))
+    if beside and options.sample_rate is None and all(beside.is_emg(c.label) for c in channels):
+        beside.check_rate(rate)
     begin = onsets[first] if first < len(onsets) else 0.0
     events = [
         Event(start - begin, end - begin, *_words(text, bool(file.facts)))
@@ -348,5 +350,7 @@ def _montage(channels: Sequence[Channel], beside: Sidecars | None) -> Montage | 
         electrodes = tuple(Electrode(int(b), float(a), float(r)) for _, b, a, r in found)
         return Montage(found[0][0], electrodes)
     names = [channel.label for channel in channels]
-    device = str(beside.facts.get("ManufacturersModelName", "")) if beside else ""
-    return (beside.montage(names) if beside else None) or infer_montage(names, device)
+    device = beside.facts.get("ManufacturersModelName") if beside else None
+    return (beside.montage(names) if beside else None) or infer_montage(
+        names, device if isinstance(device, str) else ""
+    )

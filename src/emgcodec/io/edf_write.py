@@ -43,6 +43,12 @@ def write_edf(recording: Recording, path: Path) -> None:
     bdf = path.suffix.lower() == ".bdf"
     if recording.num_samples == 0:
         raise RecordingError("cannot be written as EDF, it has no samples")
+    for event in recording.events:
+        if not 0 <= event.end - event.start < math.inf:
+            raise RecordingError(
+                f"cannot be written as EDF, {event.label!r:.40} lasts from {event.start} to "
+                f"{event.end} s: give each event a finite start, and an end that is not before it"
+            )
     # Data records last whole seconds: others cannot be stated in eight characters.
     rate = Fraction(recording.sample_rate).limit_denominator(_MOST_SECONDS)
     facts = [OURS, f"samples={recording.num_samples}"]

@@ -35,7 +35,7 @@ def _stated(folder: Path) -> dict[str, str]:
         facts = json.loads(path.read_text("utf-8")) if path.exists() else {}
         files = {k: v for k, v in facts.items() if isinstance(v, dict)}
         return {name.rpartition("/")[2]: str(v["class_name"]) for name, v in files.items()}
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, AttributeError, RecursionError) as error:
         raise PrepareError(f"{path}: expected class_name for each file, but {error}") from error
 
 

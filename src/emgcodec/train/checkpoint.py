@@ -83,6 +83,7 @@ class Checkpoint:
             LookupError,
             TypeError,
             AttributeError,
+            RecursionError,
             json.JSONDecodeError,
         ) as error:
             raise ConfigError(f"{path} is no checkpoint of a training: {error!r}") from error

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from emgcodec import evidence
 from emgcodec.codec import Codec
 from emgcodec.config import ConfigError
-from emgcodec.files import file_sha256, written_beside
+from emgcodec.files import file_sha256, read_json, written_beside
 from emgcodec.io import read_all, session_user
 from emgcodec.montage import Montage
 from emgcodec.recording import Recording
@@ -110,7 +110,7 @@ def _people(dataset: str, recipe: DataRecipe, folder: Path) -> list[tuple[str, P
         splits = folder / "splits.json"
         if not splits.is_file():
             raise ConfigError(f"{splits} is missing: set data.fold, or data.people='all'")
-        listed = json.loads(splits.read_text("utf-8"))["train"]
+        listed = read_json(splits).get("train", ())
         files = {subject: path for subject, path in files.items() if path.name in listed}
     return sorted(files.items())
 
