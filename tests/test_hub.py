@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -288,12 +289,17 @@ def test_sigterm_during_an_upload_publishes_nothing_and_a_rerun_all(
     (home / "token").write_text(TOKEN)
     record = tmp_path / "pretrained.json"
     record.write_text('{"student": ""}')
-    argv = ["publish", "--org", "lab", "--record", str(record), "student"]
-    hub.uploading = lambda: client.process.send_signal(signal.SIGTERM)
+    argv = ["publish", "--org", "clinic", "--record", str(record), "student"]
+
+    def terminate() -> None:
+        client.process.send_signal(signal.SIGTERM)
+        time.sleep(1.0)  # it comes before the answer does
+
+    hub.uploading = terminate
     done = client.call("command", argv=argv)
     assert (done["value"], record.read_text()) == (130, '{"student": ""}')
     assert "interrupted" in done["err"]
-    repo = hub.repos["lab/emgcodec-student"]
+    repo = hub.repos["clinic/emgcodec-student"]
     assert [files for files in repo.commits.values() if "config.json" in files] == []
     hub.uploading = lambda: None
     assert client.call("command", argv=argv)["value"] == 0

@@ -395,8 +395,8 @@ def test_a_device_is_known_by_the_first_blocks_of_all_who_wore_it() -> None:
     assert usual_calibrations([replace(s, dataset="simulated") for s in segments], codec) == {}
     short = usual_calibrations(segments, codec, 0.5)
     assert short["myo"].frames[0] < found["myo"].frames[0]
-    volts = [replace(s, unit="uV") if s.subject == "myo_laval/S1" else s for s in segments]
-    assert set(usual_calibrations(volts, codec)) == {"3dc"}  # a name of two devices tells nothing
+    counts = [replace(s, unit="adc") if s.subject == "myo_laval/S1" else s for s in segments]
+    assert set(usual_calibrations(counts, codec)) == {"3dc"}  # a name of two devices tells nothing
 
 
 def test_windows_start_from_the_wearing_from_the_device_or_cold() -> None:
