@@ -31,6 +31,15 @@ def data_dir() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Where made-up people to train on, and what is prepared of them, lie."""
+    from training import write_people
+
+    folder = tmp_path_factory.mktemp("corpus")
+    return {"data": write_people(folder / "data"), "cache": folder / "cache"}
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_network() -> Iterator[None]:
     """Tests talk to nothing beyond this machine."""

@@ -20,7 +20,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from training import SMALL, recipe, write_people, write_recipe
+from training import SMALL, assert_same_model, recipe, tensors, write_people, write_recipe
 
 from emgcodec import Codec, Montage
 from emgcodec.cli import main
@@ -102,13 +102,6 @@ def test_smoothing_stays_within_the_classes_of_the_data_set() -> None:
 
 
 @pytest.fixture(scope="session")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Where the people and what is prepared of them lie."""
-    folder = tmp_path_factory.mktemp("corpus")
-    return {"data": write_people(folder / "data"), "cache": folder / "cache"}
-
-
-@pytest.fixture(scope="session")
 def straight(corpus: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A training that nothing interrupted."""
     out = tmp_path_factory.mktemp("straight")
@@ -117,18 +110,8 @@ def straight(corpus: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
     return out
 
 
-def tensors(out: Path) -> dict[str, Tensor]:
-    return load_file(out / "model" / "model.safetensors")
-
-
 def log(out: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-
-
-def assert_same_model(a: Path, b: Path) -> None:
-    ours, theirs = tensors(a), tensors(b)
-    assert ours.keys() == theirs.keys()
-    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, how: Any) -> None:

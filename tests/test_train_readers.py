@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from training import recipe, small_codec, write_people
+from training import assert_same_model, recipe, small_codec, tensors
 
 from emgcodec import GESTURES, Codec, Montage
 from emgcodec.config import ConfigError, LabelHeadConfig
@@ -29,20 +28,10 @@ BEFORE_CODES = ("frontend.", "encoder.", "quantizer.project_in.", "quantizer.cod
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("corpus")
-    return {"data": write_people(folder / "data"), "cache": folder / "cache"}
-
-
-@pytest.fixture(scope="module")
 def straight(corpus: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("straight")
     train(recipe(out, *PARTS), out, **corpus)
     return out
-
-
-def tensors(out: Path) -> dict[str, torch.Tensor]:
-    return load_file(out / "model" / "model.safetensors")
 
 
 def test_each_data_set_has_a_head_for_what_it_shows(straight: Path) -> None:
@@ -97,8 +86,7 @@ def test_a_killed_training_goes_on_in_either_part(
         train(recipe(tmp_path, *changes), tmp_path, **corpus)
     monkeypatch.undo()
     train(recipe(tmp_path, *changes), tmp_path, resume=True, **corpus)
-    ours, theirs = tensors(tmp_path), tensors(straight)
-    assert [name for name in theirs if not torch.equal(ours[name], theirs[name])] == []
+    assert_same_model(tmp_path, straight)
 
 
 def test_the_last_part_takes_longer_windows_and_a_rate_of_its_own(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from io_files import write_corpus
+from safetensors.torch import load_file
 
 from emgcodec import Codec, Montage, Recording
 from emgcodec.simulate import Person, gesture_recording
@@ -116,3 +117,14 @@ def write_recipe(folder: Path) -> Path:
 def recipe(folder: Path, *changes: str) -> Recipe:
     """The small recipe; `changes` as on the command line."""
     return Recipe.load(write_recipe(folder), changes)
+
+
+def tensors(out: Path) -> dict[str, torch.Tensor]:
+    """Of the model that a training ended in."""
+    return load_file(out / "model" / "model.safetensors")
+
+
+def assert_same_model(a: Path, b: Path) -> None:
+    ours, theirs = tensors(a), tensors(b)
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
