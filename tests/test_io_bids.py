@@ -100,6 +100,15 @@ def test_broken_tables_are_named(tmp_path: Path) -> None:
         read(path)
 
 
+def test_tables_without_end_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = dataset(tmp_path)
+    monkeypatch.setattr("emgcodec.io.bids.MAX_EVENTS", 8)
+    events = path.with_name(path.name.replace("_emg.edf", "_events.tsv"))
+    table(events, "onset duration", *["1 1"] * 9)
+    with pytest.raises(RecordingError, match=r"events\.tsv .*line 10: .*more than 8 rows"):
+        read(path)
+
+
 def test_a_folder_of_a_dataset_passes_its_tables_over(tmp_path: Path) -> None:
     folder = dataset(tmp_path).parent
     assert [r.metadata["run"] for r in read_all(folder)] == ["1", "2"]

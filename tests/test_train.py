@@ -253,6 +253,22 @@ def test_a_finished_training_is_not_repeated(
         train(recipe(straight, "optim.lr=0.1"), straight, **corpus, resume=True)
 
 
+def test_one_training_a_folder(
+    straight: Path, corpus: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = recipe(tmp_path, "run.checkpoint_steps=1")
+
+    def second() -> None:
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(TrainingError, match="another process"):
+            train(wanted, tmp_path, **corpus, resume=True)
+        assert sorted(tmp_path.rglob("*")) == before
+
+    stop_at(monkeypatch, 3, second)
+    train(wanted, tmp_path, **corpus)
+    assert_same_model(tmp_path, straight)
+
+
 KILLED = """
 import os, signal, sys
 import emgcodec.train.checkpoint as checkpoint

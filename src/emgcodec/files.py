@@ -30,6 +30,24 @@ def written_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
+@contextmanager
+def locked(path: Path, error: type[ValueError]) -> Iterator[None]:
+    """Holds a lock file, so that no other process works in its folder; a kill lets it go.
+
+    Raises:
+        ValueError: the kind that is given, if another process holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        lock = FileLock(path).acquire(timeout=0)
+    except Timeout as held:
+        told = f"{path}: another process holds it, and works there: wait, or name another folder"
+        raise error(told) from held
+    with lock:
+        yield
+
+
 def write_json(path: Path, content: object) -> None:
     """Writes a result, whole or not at all."""
     with written_beside(path) as beside:

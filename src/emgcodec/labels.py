@@ -24,7 +24,8 @@ def infer_montage(labels: Sequence[str], device: str = "") -> Montage | None:
     A known device with that many electrodes has its own. Else numbers in the labels are places on
     a ring, in rising order, and words (``left``, ``R``) tell two bands apart, the right one counted
     the other way round. Labels that count up on one band tell no more than that there may be a
-    ring, which is assumed anyway.
+    ring, which is assumed anyway; one band is counted forwards on either arm, for no label says
+    which way round its device counts.
 
     Args:
         labels: Of the electrodes, in the order of the rows: ``EMG 1``, ``left_03``, ...

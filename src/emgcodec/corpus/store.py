@@ -13,7 +13,7 @@ from typing import Any
 from emgcodec.corpus.jobs import Job
 from emgcodec.corpus.settings import CorpusError, Settings, check_backend
 from emgcodec.corpus.shard import JOBS, Record
-from emgcodec.files import file_sha256, read_json, write_json
+from emgcodec.files import file_sha256, locked, read_json, write_json
 
 _FORMAT_VERSION = 1
 
@@ -61,15 +61,9 @@ class Store:
         Raises:
             CorpusError: if another process is at it, or it holds something else.
         """
-        from filelock import FileLock, Timeout
-
         self._check()
         self._jobs.mkdir(parents=True, exist_ok=True)
-        try:
-            lock = FileLock(self._jobs / "lock").acquire(timeout=0)
-        except Timeout as error:
-            raise CorpusError(f"{self.folder}: another process is building there: wait") from error
-        with lock:
+        with locked(self._jobs / "lock", CorpusError):
             for path in self._jobs.glob("[!.]*.json"):
                 self._records[path.stem] = json.loads(path.read_text("utf-8"))
             self._sweep()

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from emgcodec.files import read_json
+from emgcodec.io.entry import MAX_EVENTS
 from emgcodec.montage import Electrode, Montage
 from emgcodec.recording import Event, RecordingError
 
@@ -149,7 +150,7 @@ def _length(path: Path) -> int:
 
 def _table(path: Path, ending: str, key: str, parse: Callable[[Row], Found]) -> list[Found]:
     """What the rows of the nearest table say; none without a table."""
-    found = []
+    found: list[Found] = []
     for file in _belonging(path, ending)[-1:]:
         try:
             with file.open(encoding="utf-8-sig", newline="") as text:
@@ -158,6 +159,8 @@ def _table(path: Path, ending: str, key: str, parse: Callable[[Row], Found]) -> 
                     raise ValueError(f"it has no column {key!r}")
                 for row in rows:
                     try:
+                        if len(found) == MAX_EVENTS:
+                            raise ValueError(f"it has more than {MAX_EVENTS} rows")
                         _check_cells(row)
                         found.append(parse(row))
                     except ValueError as error:

@@ -146,10 +146,12 @@ class _File:
             yield from (record.tobytes() for record in raw)
 
     def annotations(self) -> tuple[list[float], list[tuple[float, float, str]]]:
-        """Onset of each data record; onset, end and text of each annotation. In seconds."""
-        onsets = [k * self.seconds for k in range(self.records)]
+        """Onsets of data records; onset, end and text of each annotation. In seconds."""
         found: list[tuple[float, float, str]] = []
-        for k, record in enumerate(self._records() if self.notes else ()):
+        if not self.notes:  # nothing tells of gaps, and there may be many millions of records
+            return [0.0], found
+        onsets = [k * self.seconds for k in range(self.records)]
+        for k, record in enumerate(self._records()):
             for n, part in enumerate(self.notes):
                 for number, match in enumerate(_TAL.finditer(record[part])):
                     start, length, texts = match.groups()

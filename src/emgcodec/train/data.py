@@ -142,10 +142,9 @@ def calibrations(
     segments: Sequence[Segment], codec: Codec, seconds: float | None = None
 ) -> dict[str, Calibration]:
     """For each wearing, a calibration on its first block, unlabelled, or on that long of it."""
-    first = first_blocks(segments)
     return {
         wearing: _calibrated(group, codec, seconds)
-        for wearing, group in tqdm(first.items(), desc="calibrating", unit="wearings")
+        for wearing, group in tqdm(first_blocks(segments).items(), "calibrating", unit="wearings")
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from torch import Tensor
 
 from emgcodec.codec import Codec
 from emgcodec.config import ConfigError
+from emgcodec.files import locked
 from emgcodec.folder import CONFIG_FILE, load_config
 from emgcodec.nn.network import CodecOutput
 from emgcodec.train.checkpoint import Checkpoint, differences, load_optimizer, optimizer_tensors
-from emgcodec.train.data import calibrations, usual_calibrations
+from emgcodec.train.data import Segment, calibrations, usual_calibrations
 from emgcodec.train.distill import build_distiller
 from emgcodec.train.log import Log
 from emgcodec.train.losses import (
@@ -66,7 +68,7 @@ def train(
     Raises:
         ConfigError: if `out` holds another training, an unfinished one without `resume`, or the
             recipe asks for what is not there.
-        TrainingError: if the gradient is no longer finite.
+        TrainingError: if the gradient is no longer finite, or another process trains in `out`.
     """
     out, checkpoint = Path(out), None
     model, state = out / "model", out / "checkpoint.safetensors"
@@ -79,10 +81,29 @@ def train(
         checkpoint = Checkpoint.load(state)
         _require_same(recipe, checkpoint.recipe.to_dict(), state)
     fabric = launch(recipe.run)
-    if fabric.is_global_zero:
-        out.mkdir(parents=True, exist_ok=True)
-        for stale in out.glob(f".{state.stem}.*"):  # half a checkpoint of a killed process
-            stale.unlink()
+    with ExitStack() as held:
+        if fabric.is_global_zero:
+            out.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(out / "lock", TrainingError))
+            for stale in out.glob(f".{state.stem}.*"):  # half a checkpoint of a killed process
+                stale.unlink()
+        training, segments = _begin(recipe, fabric, out, data, cache)
+        if checkpoint is not None:
+            training.load(checkpoint)
+        finished = training.run()
+        if finished:
+            training.finish()
+            if fabric.is_global_zero:
+                save_model(training.codec, recipe, segments, model, training.facts())
+    if fabric.world_size > 1:
+        leave_together(fabric)
+    return model if finished else None
+
+
+def _begin(
+    recipe: Recipe, fabric: Any, out: Path, data: Path | None, cache: Path | None
+) -> tuple[Training, list[Segment]]:
+    """A training before its first step, and what it learns from."""
     torch.manual_seed(recipe.run.seed)
     codec = build_codec(recipe.model)
     _require_fitting(recipe, codec)
@@ -98,20 +119,9 @@ def train(
     def windows(data: DataRecipe) -> Windows | TypingWindows:
         if "text" in codec.heads:
             return TypingWindows(segments, known, codec, recipe)
-        seed = recipe.run.seed
-        return Windows(segments, known, codec.devices, codec, data, recipe.augment, seed)
+        return Windows(segments, known, codec.devices, codec, data, recipe.augment, recipe.run.seed)
 
-    training = Training(recipe, codec, windows, fabric, out, content(found))
-    if checkpoint is not None:
-        training.load(checkpoint)
-    finished = training.run()
-    if finished:
-        training.finish()
-        if fabric.is_global_zero:
-            save_model(codec, recipe, segments, model, training.facts())
-    if fabric.world_size > 1:
-        leave_together(fabric)
-    return model if finished else None
+    return Training(recipe, codec, windows, fabric, out, content(found)), segments
 
 
 class Training:
