@@ -40,6 +40,21 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {"data": write_people(folder / "data"), "cache": folder / "cache"}
 
 
+@pytest.fixture
+def pylsl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The Lab Streaming Layer, set to this machine alone."""
+    settings = tmp_path / "lsl_api.cfg"
+    settings.write_text(
+        "[lab]\nKnownPeers = {127.0.0.1}\n[multicast]\nResolveScope = machine\n[log]\nlevel = -3\n"
+    )
+    monkeypatch.setenv("LSLAPICFG", str(settings))
+    try:
+        import pylsl
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(f"pylsl or its library is missing: {error}")
+    return pylsl
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_network() -> Iterator[None]:
     """Tests talk to nothing beyond this machine."""

@@ -187,37 +187,27 @@ def test_an_interrupt_does_not_cut_a_step(
 
 
 def test_a_lab_streaming_layer_outlet(
-    armband: Recording, codec: Codec, model: str, tmp_path: Path
+    armband: Recording, codec: Codec, model: str, pylsl: Any
 ) -> None:
-    settings = tmp_path / "lsl_api.cfg"
-    settings.write_text(
-        "[lab]\nKnownPeers = {127.0.0.1}\n[multicast]\nResolveScope = machine\n[log]\nlevel = -3\n"
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LSLAPICFG", str(settings))  # nothing leaves this machine
-        try:
-            import pylsl
-        except (ImportError, RuntimeError) as error:
-            pytest.skip(f"pylsl or its library is missing: {error}")
-        name = f"emgcodec test {os.getpid()}"
-        outlet = pylsl.StreamOutlet(pylsl.StreamInfo(name, "EMG", 8, 1000.0, "float32", name))
-        x = armband.emg
-        command = [sys.executable, "-m", "emgcodec", "stream", "--lsl", name, "--model", model]
-        command += ["--montage", "cuff8"]
-        with subprocess.Popen(command, stdout=PIPE, stderr=PIPE) as process:
-            assert process.stdout is not None
-            guard = threading.Timer(60, process.kill)
-            guard.start()
-            assert outlet.wait_for_consumers(30)
-            clock = pylsl.local_clock()
-            for first in range(0, 2000, 50):
-                stamp = clock + (first + 49) / 1000 + (0.7 if first >= 1000 else 0)  # a gap
-                outlet.push_chunk(x[:, first : first + 50].T.tolist(), stamp)
-            lines = [process.stdout.readline() for _ in range(85)]
-            process.send_signal(signal.SIGINT)
-            rest, errors = process.communicate(timeout=30)
-            guard.cancel()
-        assert process.returncode == 0, errors
+    name = f"emgcodec test {os.getpid()}"
+    outlet = pylsl.StreamOutlet(pylsl.StreamInfo(name, "EMG", 8, 1000.0, "float32", name))
+    x = armband.emg
+    command = [sys.executable, "-m", "emgcodec", "stream", "--lsl", name, "--model", model]
+    command += ["--montage", "cuff8"]
+    with subprocess.Popen(command, stdout=PIPE, stderr=PIPE) as process:
+        assert process.stdout is not None
+        guard = threading.Timer(60, process.kill)
+        guard.start()
+        assert outlet.wait_for_consumers(30)
+        clock = pylsl.local_clock()
+        for first in range(0, 2000, 50):
+            stamp = clock + (first + 49) / 1000 + (0.7 if first >= 1000 else 0)  # a gap
+            outlet.push_chunk(x[:, first : first + 50].T.tolist(), stamp)
+        lines = [process.stdout.readline() for _ in range(85)]
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=30)
+        guard.cancel()
+    assert process.returncode == 0, errors
     assert b"Traceback" not in errors
     gap = np.full((8, 700), np.nan, np.float32)
     x = np.concatenate([x[:, :1000], gap, x[:, 1000:2000]], axis=1)

@@ -18,18 +18,16 @@ from emgcodec.montage import Montage
 from emgcodec.recording import Event, Recording, RecordingError
 
 h5py = pytest.importorskip("h5py")
+hdf5storage = pytest.importorskip("hdf5storage")
 
 X = np.random.default_rng(0).normal(0, 50, (500, 6)).astype(np.float32)  # samples first
 
 
 def save(path: Path, arrays: dict[str, Any]) -> Path:
-    """MATLAB 5 by SciPy; MATLAB 7.3 (``.v73.mat``) and HDF5 by h5py."""
-    if path.name.endswith(".v73.mat"):  # arrays stand the other way round in it
-        with h5py.File(path, "w", userblock_size=512) as file:
-            for name, value in arrays.items():
-                file[name] = np.atleast_2d(value).T
-        text = path.read_bytes()
-        path.write_bytes(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512) + text[512:])
+    """MATLAB 5 by SciPy, MATLAB 7.3 (``.v73.mat``) by hdf5storage, and HDF5 by h5py."""
+    if path.name.endswith(".v73.mat"):
+        path.unlink(missing_ok=True)
+        hdf5storage.savemat(str(path), arrays, format="7.3", store_python_metadata=False)
     elif path.suffix == ".mat":
         scipy.io.savemat(path, arrays, do_compression=True)
     else:

