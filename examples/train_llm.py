@@ -4,15 +4,14 @@
     python examples/train_llm.py --data $EMGCODEC_DATA --fold 0 --model runs/student-0/model
 
 Builds a corpus, cuts it into passages of one gesture each in an order of chance, and trains a
-Llama of some 3 M parameters on "<|emg|> codes <|/emg|> gesture" and "gesture <|emg|> codes
-<|/emg|>". Then it reads passages of people whom neither it nor the codec has met. Interrupted, it
-goes on where it was. Needs `pip install '.[io,llm]'`.
+Llama of some 3 M parameters on "device <|emg|> codes <|/emg|> gesture" and "device gesture <|emg|>
+codes <|/emg|>". Then it reads passages of people whom neither it nor the codec has met.
+Interrupted, it goes on where it was. Needs `pip install '.[io,llm]'`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from collections import defaultdict
@@ -30,7 +29,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from emgcodec import GESTURES, Codec
 from emgcodec.corpus import build
 from emgcodec.evidence import people
-from emgcodec.gestures import canonical_gesture
+from emgcodec.gestures import canonical_gesture, own_head
 from emgcodec.io import write
 from emgcodec.llm import EmgVocabulary, extend_tokenizer, init_embeddings
 from emgcodec.simulate import Person, gesture_recording
@@ -98,9 +97,9 @@ def load_takes(corpus: Path) -> list[Take]:
     return found
 
 
-def text_tokenizer() -> Any:
-    """The names of gestures, and marks for the beginning and the end."""
-    words = {word: i for i, word in enumerate(["<pad>", "<s>", "</s>", *GESTURES])}
+def text_tokenizer(datasets: Sequence[str]) -> Any:
+    """The names of gestures and data sets, and marks for the beginning and the end."""
+    words = {word: i for i, word in enumerate(["<pad>", "<s>", "</s>", *GESTURES, *datasets])}
     made = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     special = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
@@ -111,7 +110,7 @@ def language_model(tokenizer: Any, codec: Codec, seed: int) -> Any:
     """A Llama from scratch, whose codes start where the codec has them."""
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=len(GESTURES) + 3,
+        vocab_size=len(tokenizer),
         hidden_size=192,
         intermediate_size=512,
         num_hidden_layers=5,
@@ -149,19 +148,26 @@ class Writer:
         vocabulary = self.vocabulary
         return [vocabulary.open, *vocabulary.layout.to_ids(codes).tolist(), vocabulary.close]
 
-    def reading(self, codes: np.ndarray) -> list[int]:
+    def beginning(self, dataset: str) -> list[int]:
+        """What every sequence of a data set begins with."""
+        return [self.tokenizer.bos_token_id, self.tokenizer.convert_tokens_to_ids(dataset)]
+
+    def reading(self, dataset: str, codes: np.ndarray) -> list[int]:
         """A prompt whose next word is the gesture."""
-        return [self.tokenizer.bos_token_id, *self.recording(codes)]
+        return [*self.beginning(dataset), *self.recording(codes)]
+
+    def writing(self, dataset: str, gesture: int) -> list[int]:
+        """A prompt behind which come the codes of a gesture."""
+        return [*self.beginning(dataset), self.names()[gesture]]
 
     def lesson(self, take: Take, rng: np.random.Generator) -> list[int]:
         """A passage from anywhere in a take, before its name or behind it."""
         length = min(take.codes.shape[1], int(rng.integers(FRAMES // 2, FRAMES + 1)))
         start = int(rng.integers(take.codes.shape[1] - length + 1))
-        codes, name = take.codes[:, start : start + length], [self.names()[take.gesture]]
-        end = [self.tokenizer.eos_token_id]
+        codes, end = take.codes[:, start : start + length], self.tokenizer.eos_token_id
         if rng.random() < 0.7:
-            return [*self.reading(codes), *name, *end]
-        return [self.tokenizer.bos_token_id, *name, *self.recording(codes), *end]
+            return [*self.reading(take.dataset, codes), self.names()[take.gesture], end]
+        return [*self.writing(take.dataset, take.gesture), *self.recording(codes), end]
 
 
 def balanced(takes: Sequence[Take]) -> np.ndarray:
@@ -258,17 +264,21 @@ def evidence(model: Any, writer: Writer, takes: Sequence[Take]) -> Iterator[np.n
     """Log-probability of each gesture (V,) for each take, summed over its passages."""
     names = writer.names()
     for take in tqdm(takes, desc="reading", unit="takes"):
-        ids, mask = padded([writer.reading(codes) for codes in take.passages()])
+        ids, mask = padded([writer.reading(take.dataset, codes) for codes in take.passages()])
         logits = model(input_ids=ids, attention_mask=mask).logits
         last = logits[torch.arange(len(ids)), mask.sum(dim=1) - 1][:, names]
         yield torch.log_softmax(last, dim=1).sum(dim=0).numpy()
 
 
 def head_evidence(codec: Codec, takes: Sequence[Take]) -> Iterator[np.ndarray]:
-    """The same of the codec's own head, summed over frames."""
+    """The same of the codec's head for the data set, or its one for all, summed over frames."""
     for take in takes:
-        scores = codec.predict(torch.from_numpy(take.codes.astype(np.int64))[None], "gesture")[0]
-        yield torch.log_softmax(scores, dim=1).sum(dim=0).numpy()
+        head = own_head(take.dataset) if own_head(take.dataset) in codec.heads else "gesture"
+        scores = codec.predict(torch.from_numpy(take.codes.astype(np.int64))[None], head)[0]
+        found = np.full(len(GESTURES), -np.inf)
+        places = [GESTURES.index(label) for label in codec.labels(head)]
+        found[places] = torch.log_softmax(scores, dim=1).sum(dim=0).numpy()
+        yield found
 
 
 def neighbour_evidence(
@@ -307,17 +317,41 @@ def accuracy(takes: Sequence[Take], found: Iterable[np.ndarray]) -> dict[str, di
     return dict(result)
 
 
-def main() -> None:
-    """Builds, trains, reads, and prints how well."""
-    parser = argparse.ArgumentParser(description=__doc__)
+@dataclass(frozen=True)
+class Learned:
+    """A language model and whom it has met.
+
+    Attributes:
+        codec: Whose tokens it reads.
+        writer: Of its sequences.
+        model: The language model.
+        known: Takes that it learned from.
+        selecting: Takes of people who may choose a setting.
+        asked: Takes of people whom neither it nor the codec has met, without calibrating ones.
+    """
+
+    codec: Codec
+    writer: Writer
+    model: Any
+    known: list[Take]
+    selecting: list[Take]
+    asked: list[Take]
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """What says what to learn from and where to."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--data", type=Path, help="folder of the corpora; default: simulated")
     parser.add_argument("--fold", type=int, default=0, help="whose people test")
     parser.add_argument("--model", help="codec that has not met them; default: bundled")
     parser.add_argument("--out", type=Path, default=Path("runs/llm"))
     parser.add_argument("--minutes", type=float, default=25.0)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--json", type=Path, help="write the scores here")
-    args = parser.parse_args()
+    return parser
+
+
+def learn(args: argparse.Namespace) -> Learned:
+    """Builds the corpus and trains on it, or goes on with either."""
     args.out.mkdir(parents=True, exist_ok=True)
     recordings = args.data or simulate(args.out / "recordings", persons=10)
     files = sorted(recordings.glob("*.h5"))
@@ -328,29 +362,37 @@ def main() -> None:
     testing = people(args.fold, "test") if args.data else {"simulated/S8", "simulated/S9"}
     selecting = people(args.fold, "validation") if args.data else set()
     known = [t for t in takes if t.subject not in testing | selecting]
-    asked = [t for t in takes if t.subject in testing and not t.calibrates]
+    asked, judges = (
+        [t for t in takes if t.subject in group and not t.calibrates]
+        for group in (testing, selecting)
+    )
     print(f"{len(known)} takes to learn from, {len(asked)} of {len(testing)} people to read")
 
     codec = Codec.from_pretrained(args.model)
-    tokenizer = text_tokenizer()
+    tokenizer = text_tokenizer(sorted({take.dataset for take in takes}))
     extend_tokenizer(tokenizer, codec)
     model, writer = language_model(tokenizer, codec, args.fold), Writer(tokenizer)
     train(model, writer, known, args.out, args.minutes, args.fold)
     model.save_pretrained(args.out / "model")
     tokenizer.save_pretrained(args.out / "model")
+    return Learned(codec, writer, model, known, judges, asked)
 
-    scores = {
-        "language model": accuracy(asked, evidence(model, writer, asked)),
-        "codec's own head": accuracy(asked, head_evidence(codec, asked)),
-        "nearest histograms": accuracy(
-            asked, neighbour_evidence(known, asked, codec.codebook_size)
-        ),
+
+def read(found: Learned) -> dict[str, dict[str, dict[str, float]]]:
+    """Accuracy of the language model and of what else reads tokens."""
+    asked, size = found.asked, found.codec.codebook_size
+    return {
+        "language model": accuracy(asked, evidence(found.model, found.writer, asked)),
+        "codec's own head": accuracy(asked, head_evidence(found.codec, asked)),
+        "nearest histograms": accuracy(asked, neighbour_evidence(found.known, asked, size)),
     }
-    for name, found in scores.items():
+
+
+def main() -> None:
+    """Builds, trains, reads, and prints how well."""
+    for name, found in read(learn(arguments(__doc__).parse_args())).items():
         means = (f"{d} {100 * np.mean(list(each.values())):.1f}" for d, each in found.items())
         print(f"{name:20} {', '.join(means)}")
-    if args.json:
-        args.json.write_text(json.dumps({"fold": args.fold, "scores": scores}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

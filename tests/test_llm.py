@@ -139,6 +139,20 @@ def test_prompts_mix_text_and_recordings(codec: Codec, tokenizer: Any) -> None:
         EmgCollator(tokenizer, "answers")  # type: ignore[arg-type]
 
 
+def test_what_is_written_keeps_the_levels_that_its_codes_tell() -> None:
+    codec, tokenizer = Codec.from_pretrained(), fresh_tokenizer()
+    extend_tokenizer(tokenizer, codec)
+    tokens = codec.tokenize(sample("armband"))
+    ids = EmgProcessor(tokenizer).recording(tokens)
+    (written,) = generated_tokens(ids, tokenizer, codec, montage=tokens.montage)
+    codes = torch.from_numpy(tokens.codes.astype(np.int64))[None]
+    wave = codec.decode(codes, montage=tokens.montage)[0].numpy()
+    back = codec.detokenize(written).emg
+    np.testing.assert_allclose(back, wave, rtol=1e-3, atol=1e-4)
+    loud = np.sqrt((back**2).mean(axis=1))
+    assert loud.max() > 1.2 * loud.min()
+
+
 @pytest.mark.parametrize("kind", ["flat", "joint"])
 @pytest.mark.parametrize("frames", [None, 5])
 def test_whatever_a_model_writes_can_be_decoded(

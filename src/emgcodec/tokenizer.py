@@ -144,7 +144,8 @@ def detokenize(codec: TensorCodec, tokens: Tokens) -> Recording:
         done += part.shape[1]
     part = resampler.flush()[:, : tokens.num_samples - done]
     emg[:, done : done + part.shape[1]] = part
-    _set_level(emg, tokens)
+    found = level_in(emg, tokens)
+    emg *= np.divide(tokens.scale, found, out=np.zeros_like(found), where=found > 0)[:, None]
     return Recording(
         emg,
         tokens.sample_rate,
@@ -155,14 +156,13 @@ def detokenize(codec: TensorCodec, tokens: Tokens) -> Recording:
     )
 
 
-def _set_level(emg: FloatArray, tokens: Tokens) -> None:
-    """Scales each electrode in place to the level that the tokens state."""
+def level_in(emg: FloatArray, tokens: Tokens) -> FloatArray:
+    """Level (C,) of what was decoded from tokens, in the sense of their `scale`."""
     meter = LevelMeter(len(emg), max(2, round(_LEVEL_SECONDS * tokens.sample_rate)))
     frame = np.arange(emg.shape[1]) * tokens.frame_rate / tokens.sample_rate
     there = tokens.valid[np.minimum(frame.astype(np.int64), max(tokens.num_frames - 1, 0))]
     meter.push(emg, np.broadcast_to(there, emg.shape))
-    found = meter.level()
-    emg *= np.divide(tokens.scale, found, out=np.zeros_like(found), where=found > 0)[:, None]
+    return meter.level()
 
 
 def transcribe(codec: TensorCodec, tokens: Tokens, head: str) -> list[Event]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from emgcodec.codec import Codec
 from emgcodec.layouts import SPECIALS
 from emgcodec.llm.vocabulary import EmgVocabulary, LLMError
 from emgcodec.montage import Montage
+from emgcodec.tokenizer import code_tensor, level_in
 from emgcodec.tokens import Tokens
 
 
@@ -74,7 +76,8 @@ def generated_tokens(
         ids: (n,) of one text.
         tokenizer: From `extend_tokenizer`.
         codec: That it was extended with.
-        montage: Electrodes to give the signal, each of level 1 in no unit: codes say neither.
+        montage: Electrodes to give the signal, which codes do not say. Its unit is what is usual
+            for each of them: a gesture is in what is louder than that, and what quieter.
 
     Raises:
         LLMError: if a recording is not closed, or the codec is another one.
@@ -94,19 +97,21 @@ def generated_tokens(
     found = []
     for start, end in zip(starts, ends, strict=True):
         codes, valid = vocabulary.layout.to_codes(np.array(listed[start + 1 : end], np.int64))
-        found.append(
-            Tokens(
-                codes=codes,
-                valid=valid,
-                num_samples=codec.hop_length * codes.shape[1],
-                sample_rate=codec.sample_rate,
-                frame_rate=codec.frame_rate,
-                codebook_size=codec.codebook_size,
-                montage=montage,
-                unit="adc",
-                scale=np.ones(len(montage), np.float32),
-                vocab_id=codec.vocab_id,
-                codec_id=codec.codec_id,
-            )
+        tokens = Tokens(
+            codes=codes,
+            valid=valid,
+            num_samples=codec.hop_length * codes.shape[1],
+            sample_rate=codec.sample_rate,
+            frame_rate=codec.frame_rate,
+            codebook_size=codec.codebook_size,
+            montage=montage,
+            unit="adc",
+            scale=np.ones(len(montage), np.float32),
+            vocab_id=codec.vocab_id,
+            codec_id=codec.codec_id,
         )
+        if "signal" in codec.heads:
+            emg = codec.decode(code_tensor(codec, tokens), montage=montage)[0].cpu().numpy()
+            tokens = replace(tokens, scale=level_in(emg, tokens))
+        found.append(tokens)
     return found
