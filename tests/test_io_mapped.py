@@ -18,7 +18,6 @@ from emgcodec.montage import Montage
 from emgcodec.recording import Event, Recording, RecordingError
 
 h5py = pytest.importorskip("h5py")
-hdf5storage = pytest.importorskip("hdf5storage")
 
 X = np.random.default_rng(0).normal(0, 50, (500, 6)).astype(np.float32)  # samples first
 
@@ -26,6 +25,7 @@ X = np.random.default_rng(0).normal(0, 50, (500, 6)).astype(np.float32)  # sampl
 def save(path: Path, arrays: dict[str, Any]) -> Path:
     """MATLAB 5 by SciPy, MATLAB 7.3 (``.v73.mat``) by hdf5storage, and HDF5 by h5py."""
     if path.name.endswith(".v73.mat"):
+        hdf5storage = pytest.importorskip("hdf5storage")
         path.unlink(missing_ok=True)
         hdf5storage.savemat(str(path), arrays, format="7.3", store_python_metadata=False)
     elif path.suffix == ".mat":

@@ -61,13 +61,17 @@ def test_what_labrecorder_records(tmp_path: Path, pylsl: Any) -> None:
     cues = pylsl.StreamInfo(f"{name} cues", "Markers", 1, 0, "string", f"{name} cues")
     outlets = [pylsl.StreamOutlet(info), pylsl.StreamOutlet(cues)]
     recorder.start(tmp_path / "x.xdf", [{"source_id": name}, {"source_id": f"{name} cues"}])
-    assert all(outlet.wait_for_consumers(30) for outlet in outlets)
-    clock = pylsl.local_clock()
-    outlets[1].push_sample(["fist"], clock + 0.5)
-    for first in range(0, len(X), 50):
-        outlets[0].push_chunk(X[first : first + 50].tolist(), clock + (first + 49) / 1000)
-    time.sleep(1.0)
-    recorder.stop()
+    try:
+        assert all(outlet.wait_for_consumers(30) for outlet in outlets)
+        clock = pylsl.local_clock()
+        outlets[1].push_sample(["fist"], clock + 0.5)
+        for first in range(0, len(X), 50):
+            outlets[0].push_chunk(X[first : first + 50].tolist(), clock + (first + 49) / 1000)
+        deadline = time.monotonic() + 30
+        while (tmp_path / "x.xdf").stat().st_size < X.nbytes and time.monotonic() < deadline:
+            time.sleep(0.2)
+    finally:
+        recorder.stop()
     rec = read(tmp_path / "x.xdf")
     np.testing.assert_array_equal(rec.emg, np.float32(1000) * X.T)
     assert (rec.sample_rate, rec.unit) == (1000, "uV")

@@ -31,7 +31,7 @@ from emgcodec.train.losses import (
     text_loss,
 )
 from emgcodec.train.prepared import content, default_cache, load_prepared, sources
-from emgcodec.train.processes import interrupts, launch, leave_together
+from emgcodec.train.processes import interrupts, is_first_process, launch, leave_together
 from emgcodec.train.recipe import DataRecipe, Recipe
 from emgcodec.train.result import add_own_heads, build_codec, save_model
 from emgcodec.train.sessions import DATASET
@@ -57,7 +57,8 @@ def train(
 
     Args:
         recipe: What to train.
-        out: Folder for ``model``, ``log.jsonl``, ``tensorboard`` and ``checkpoint.safetensors``.
+        out: Folder for ``model``, ``log.jsonl``, ``tensorboard`` and ``checkpoint.safetensors``;
+            ``lock`` in it is held meanwhile.
         data: Folder of the corpora; simulated people need none.
         cache: Folder for prepared recordings.
         resume: Go on from the checkpoint in `out`, if there is one.
@@ -70,8 +71,19 @@ def train(
             recipe asks for what is not there.
         TrainingError: if the gradient is no longer finite, or another process trains in `out`.
     """
-    out, checkpoint = Path(out), None
-    model, state = out / "model", out / "checkpoint.safetensors"
+    out = Path(out)
+    with ExitStack() as held:
+        if is_first_process():
+            out.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(out / "lock", TrainingError))
+        return _train(recipe, out, data, cache, resume)
+
+
+def _train(
+    recipe: Recipe, out: Path, data: Path | None, cache: Path | None, resume: bool
+) -> Path | None:
+    """`train`, alone in its folder."""
+    model, state, checkpoint = out / "model", out / "checkpoint.safetensors", None
     if (model / CONFIG_FILE).is_file():
         _require_same(recipe, load_config(model).provenance.get("recipe", {}), model)
         return model
@@ -81,20 +93,17 @@ def train(
         checkpoint = Checkpoint.load(state)
         _require_same(recipe, checkpoint.recipe.to_dict(), state)
     fabric = launch(recipe.run)
-    with ExitStack() as held:
+    if fabric.is_global_zero:
+        for stale in out.glob(f".{state.stem}.*"):  # half a checkpoint of a killed process
+            stale.unlink()
+    training, segments = _begin(recipe, fabric, out, data, cache)
+    if checkpoint is not None:
+        training.load(checkpoint)
+    finished = training.run()
+    if finished:
+        training.finish()
         if fabric.is_global_zero:
-            out.mkdir(parents=True, exist_ok=True)
-            held.enter_context(locked(out / "lock", TrainingError))
-            for stale in out.glob(f".{state.stem}.*"):  # half a checkpoint of a killed process
-                stale.unlink()
-        training, segments = _begin(recipe, fabric, out, data, cache)
-        if checkpoint is not None:
-            training.load(checkpoint)
-        finished = training.run()
-        if finished:
-            training.finish()
-            if fabric.is_global_zero:
-                save_model(training.codec, recipe, segments, model, training.facts())
+            save_model(training.codec, recipe, segments, model, training.facts())
     if fabric.world_size > 1:
         leave_together(fabric)
     return model if finished else None

@@ -41,6 +41,11 @@ def launch(run: RunRecipe) -> Any:
     return fabric
 
 
+def is_first_process() -> bool:
+    """Whether this one was started by hand and not by another; can be asked before `launch`."""
+    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
+
+
 @contextmanager
 def interrupts() -> Iterator[threading.Event]:
     """Catches SIGINT and SIGTERM once: a step is finished, a second signal is not waited for.
