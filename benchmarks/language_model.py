@@ -1,4 +1,4 @@
-"""What a small language model makes of EMG tokens: gestures that it reads, and signals it writes.
+r"""What a small language model makes of EMG tokens: gestures that it reads, and signals it writes.
 
     python benchmarks/language_model.py --data $EMGCODEC_DATA --fold 0 \
         --model runs/student-0/model --out runs/llm-0 --json docs/results/language_model/0.json
@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 import train_llm
-from train_llm import FRAMES, REACTION, Learned, Take
+from train_llm import CYCLE, FRAMES, NONE, SHORTEST, Learned, Take
 
 from emgcodec import GESTURES, Recording, Tokens
 from emgcodec.evaluate.frames import Track, compressed, standardized, time_domain_features
@@ -34,129 +34,153 @@ from emgcodec.evaluate.lda import Discriminant, Moments
 from emgcodec.evaluate.provenance import made_by
 from emgcodec.evidence import people
 from emgcodec.files import write_json
-from emgcodec.gestures import canonical_gesture
+from emgcodec.gestures import own_head
 from emgcodec.io import read_all
 from emgcodec.llm import GridLogitsProcessor, generated_tokens
 
 OPEN, CLOSE = "<!-- numbers -->", "<!-- end of numbers -->"
 SHRINKAGES = (0.01, 0.1, 0.4, 0.8)
 WRITTEN = 8  # of each gesture of each data set
-NGRAM = 8
+NGRAM = 8  # ids: four frames of two levels
 ROWS = {
     "language model": "language model on tokens",
-    "codec's own head": "codec's head for the data set",
+    "codec's own head": "codec's head on tokens",
     "nearest histograms": "15 nearest histograms of tokens",
     "discriminant": "LDA of classic features of the waveform",
 }
 
 
+# What tokens and waveforms tell without a language model
+
+
+def neighbour_evidence(
+    known: Sequence[Take], takes: Sequence[Take], size: int
+) -> Iterator[np.ndarray]:
+    """Votes of the 15 takes of the same data set with the nearest histograms of codes."""
+
+    def histogram(take: Take) -> np.ndarray:
+        counts = [np.bincount(row, minlength=size) for row in take.codes]
+        return np.sqrt(np.concatenate(counts) / take.codes.shape[1])
+
+    places: dict[str, list[Take]] = defaultdict(list)
+    for take in known:
+        places[take.dataset].append(take)
+    tables = {d: np.stack([histogram(t) for t in group]) for d, group in places.items()}
+    for take in takes:
+        near = np.argsort(-(tables[take.dataset] @ histogram(take)))[:15]
+        gestures = [places[take.dataset][i].gesture for i in near]
+        yield np.bincount(gestures, minlength=len(GESTURES)).astype(float)
+
+
 @dataclass(frozen=True)
 class Ear:
-    """A discriminant of one data set's real waveforms, and whom it was fitted on.
+    """A discriminant of the real waveforms of one data set.
 
     Attributes:
-        tracks: Features of all its recordings, as they are.
-        training: Who it learned from.
-        model: On z-scored logarithms.
+        model: On z-scored logarithms of classic features.
+        tracks: Features of each take of everybody, z-scored on what calibrates the session.
     """
 
-    tracks: list[Track]
-    training: frozenset[str]
     model: Discriminant
+    tracks: list[Track]
 
     @classmethod
     def of(cls, tracks: list[Track], fold: int) -> Ear:
-        """Fits it; shrinkage is chosen on those who select, if there are any."""
-        training = people(fold, "train")
+        """Fitted on those who train; its shrinkage is the best for those who select."""
         normal = standardized(compressed(tracks), [], calibrated=True)
-        moments = Moments.of([t for t in normal if t.subject in training])
+        training = [t for t in normal if t.subject in people(fold, "train")]
         judges = [t for t in normal if t.subject in people(fold, "validation")]
-        judges = [t for t in judges or normal if not t.calibrates]
+        judges = [t for t in judges or training if not t.calibrates]
+        moments = Moments.of(training)
 
         def right(model: Discriminant) -> float:
-            return float(np.mean([gesture(model, t) == t.labels.max() for t in judges]))
+            hits = [evidence_of(model, t).argmax() == t.labels[0] for t in judges]
+            return float(np.mean(hits)) if hits else 0.0
 
-        models = [moments.discriminant(shrinkage) for shrinkage in SHRINKAGES]
-        return cls(tracks, training, max(models, key=right))
+        return cls(max((moments.discriminant(s) for s in SHRINKAGES), key=right), normal)
 
     def heard(self, tracks: list[Track]) -> list[int]:
-        """Gestures of tracks of features, z-scored by all that are given of their wearing."""
-        everything = [replace(t, calibrates=True) for t in compressed(tracks)]
-        return [gesture(self.model, t) for t in standardized(everything, [], calibrated=True)]
+        """Gestures of features that are z-scored by all that are given, taken together."""
+        everything = [replace(t, wearing="", calibrates=True) for t in compressed(tracks)]
+        normal = standardized(everything, [], calibrated=True)
+        return [int(evidence_of(self.model, t).argmax()) for t in normal]
 
 
-def gesture(model: Discriminant, track: Track) -> int:
-    """What the labelled frames of a track are, taken together."""
-    total = model.log_posteriors(track.x[track.labels >= 0]).sum(axis=0)
-    return int(model.classes[total.argmax()])
-
-
-def waveforms(data: Path, corpus: Path, frame_rate: float) -> dict[str, list[Track]]:
-    """By data set: features of each take of all people, labelled as the language model's are."""
-    columns = ["dataset", "subject", "session", "recording", "calibrates"]
-    rows = (
-        row
-        for p in corpus.glob("*/*.parquet")
-        for row in pq.read_table(p, columns=columns).to_pylist()
-    )
-    calibrates = {tuple(row[c] for c in columns[:4]): row["calibrates"] for row in rows}
-    found: dict[str, list[Track]] = defaultdict(list)
-    for file in tqdm(sorted(data.glob("*.h5")), desc="waveforms", unit="files"):
-        for rec in read_all(file):
-            key = tuple(str(rec.metadata.get(c, "")) for c in columns[:4])
-            if key in calibrates:
-                found[key[0]] += takes_of(rec, key, calibrates[key], frame_rate)
+def evidence_of(model: Discriminant, track: Track) -> np.ndarray:
+    """Log-probability of each gesture (V,), summed over the track's frames."""
+    found = np.full(len(GESTURES), -np.inf)
+    found[model.classes] = model.log_posteriors(track.x).sum(axis=0)
     return found
 
 
-def takes_of(
-    rec: Recording, key: Sequence[str], calibrates: bool, frame_rate: float
+def waveforms(data: Path, corpus: Path, frame_rate: float) -> dict[str, list[Track]]:
+    """By data set: features of each take of everybody, labelled as the language model's are."""
+    names = ["dataset", "subject", "session", "recording"]
+    calibrates = {
+        tuple(row[name] for name in names): row["calibrates"]
+        for path in corpus.rglob("*.parquet")
+        for row in pq.read_table(path, columns=[*names, "calibrates"]).to_pylist()
+    }
+    found: dict[str, list[Track]] = defaultdict(list)
+    for file in tqdm(sorted(data.glob("*.h5")), desc="waveforms", unit="files"):
+        for rec in read_all(file):
+            key = tuple(str(rec.metadata.get(name, "")) for name in names)
+            if key in calibrates:
+                found[key[0]] += tracks_of(rec, key, calibrates[key], frame_rate)
+    return found
+
+
+def tracks_of(
+    rec: Recording, key: tuple[str, ...], calibrates: bool, frame_rate: float
 ) -> Iterator[Track]:
-    """The takes of a recording."""
+    """The takes of a recording, each with one label for all of its frames."""
     frames = int(rec.duration * frame_rate)
-    x, time = time_domain_features(rec, frames, frame_rate), (np.arange(frames) + 1) / frame_rate
-    for event in rec.events:
-        name = canonical_gesture(event.label)
-        if event.kind == "gesture" and name is not None:
-            during = (time > event.start + REACTION.get(key[0], 0.0)) & (time <= event.end)
-            if during.sum() >= 8:
-                labels = np.full(during.sum(), GESTURES.index(name))
-                wearing = f"{key[0]}/{key[1]}/{key[2]}"
-                yield Track(f"{key[0]}/{key[1]}", wearing, calibrates, labels, x[during])
+    x = time_domain_features(rec, frames, frame_rate)
+    events = [
+        {"label": e.label, "kind": e.kind, "start": e.start, "end": e.end} for e in rec.events
+    ]
+    for gesture, during in train_llm.gestures(events, frames, frame_rate, key[0]):
+        if during.sum() >= SHORTEST:
+            labels = np.full(during.sum(), gesture)
+            yield Track("/".join(key[:2]), "/".join(key[:3]), calibrates, labels, x[during])
 
 
-def discriminant_accuracy(ears: dict[str, Ear], testing: frozenset[str]) -> dict[str, Any]:
-    """Balanced accuracy over takes of unseen people, by data set and person."""
-    right: dict[str, dict[int, list[bool]]] = defaultdict(lambda: defaultdict(list))
-    for ear in ears.values():
-        tracks = [t for t in ear.tracks if t.subject in testing]
-        for t in standardized(compressed(tracks), [], calibrated=True) if tracks else ():
-            if not t.calibrates:
-                truth = int(t.labels.max())
-                right[t.subject][truth].append(gesture(ear.model, t) == truth)
-    result: dict[str, dict[str, float]] = defaultdict(dict)
-    for subject, found in right.items():
-        result[subject.split("/")[0]][subject] = balanced(found)
-    return dict(result)
+@dataclass(frozen=True)
+class Asked:
+    """A take of a waveform, for `train_llm.accuracy`."""
+
+    dataset: str
+    subject: str
+    gesture: int
 
 
-def balanced(right: dict[int, list[bool]]) -> float:
-    """Mean over gestures."""
-    return float(np.mean([np.mean(each) for each in right.values()]))
+def discriminant_accuracy(
+    known: Sequence[Take], ears: dict[str, Ear], testing: frozenset[str]
+) -> dict[str, dict[str, float]]:
+    """Of takes of people who test, by data set and person."""
+    asked, said = [], []
+    for dataset, ear in ears.items():
+        for track in ear.tracks:
+            if track.subject in testing and not track.calibrates:
+                asked.append(Asked(dataset, track.subject, int(track.labels[0])))
+                said.append(evidence_of(ear.model, track))
+    return train_llm.accuracy(known, asked, said)
 
 
-@torch.no_grad()
-def perplexity(found: Learned, takes: Sequence[Take]) -> list[float]:
-    """Of each level's codes, in sequences that begin with the gesture's name."""
-    writer, nats = found.writer, []
-    for take in tqdm(takes, desc="perplexity", unit="takes"):
-        for codes in take.passages():
-            ids = writer.writing(take.dataset, take.gesture) + writer.recording(codes)
-            logits = found.model(input_ids=torch.tensor([ids])).logits[0]
-            inside = torch.tensor(ids[4:-1])  # behind the opening mark
-            loss = torch.nn.functional.cross_entropy(logits[3:-2], inside, reduction="none")
-            nats.append(loss.view(-1, len(codes)))
-    return torch.cat(nats).mean(dim=0).exp().tolist()
+def unigram_perplexity(found: Learned) -> list[float]:
+    """Of each level, from how often each code occurs in what was learned, and nothing else."""
+    size, result = found.codec.codebook_size, []
+    for level in range(found.codec.num_codebooks):
+        learned, asked = (
+            np.bincount(np.concatenate([t.codes[level] for t in takes]), minlength=size)
+            for takes in (found.known, found.asked)
+        )
+        chance = (learned + 1) / (learned + 1).sum()
+        result.append(float(np.exp(-(asked * np.log(chance)).sum() / asked.sum())))
+    return result
+
+
+# What the language model writes
 
 
 @torch.no_grad()
@@ -195,7 +219,7 @@ def listen(
     right: dict[int, list[bool]] = defaultdict(list)
     for (_, label), guess in zip(sequences, ear.heard(tracks), strict=True):
         right[label].append(guess == label)
-    return balanced(right)
+    return float(np.mean([np.mean(each) for each in right.values()]))
 
 
 def as_tokens(found: Learned, ids: Sequence[int], rec: Recording) -> Tokens:
@@ -222,7 +246,7 @@ def written_scores(found: Learned, ears: dict[str, Ear], data: Path, seed: int) 
     rng = np.random.default_rng(seed)
     heard, written, real = {}, [], []
     for dataset, ear in ears.items():
-        takes = [t for t in found.asked if t.dataset == dataset]
+        takes = [t for t in found.named if t.dataset == dataset]
         rec = next(iter(read_all(sorted(data.glob(f"{dataset}_*.h5"))[0])))
         labels = sorted({take.gesture for take in takes})
         own = [
@@ -233,7 +257,7 @@ def written_scores(found: Learned, ears: dict[str, Ear], data: Path, seed: int) 
         theirs = [
             (found.writer.recording(take.codes[:, :FRAMES]), label)
             for label in labels
-            for take in _some([t for t in takes if t.gesture == label], rng)
+            for take in some([t for t in takes if t.gesture == label], rng)
         ]
         if labels:
             heard[dataset] = {
@@ -244,6 +268,8 @@ def written_scores(found: Learned, ears: dict[str, Ear], data: Path, seed: int) 
         opened = found.writer.vocabulary.open
         written += [ids[ids.index(opened) + 1 : -1] for ids, _ in own]
         real += [ids[1:-1] for ids, _ in theirs]
+    # As many ids of either: the more there are, the fewer of them are new.
+    written, real = (_thinned(each, min(len(written), len(real)), rng) for each in (written, real))
     learned = {g for t in found.known for g in ngrams(found.writer.recording(t.codes), NGRAM)}
 
     def overlap(sequences: list[list[int]]) -> float:
@@ -257,7 +283,11 @@ def written_scores(found: Learned, ears: dict[str, Ear], data: Path, seed: int) 
     return {"heard": heard, "new": new}
 
 
-def _some(takes: list[Take], rng: np.random.Generator) -> list[Take]:
+def _thinned(sequences: list[list[int]], number: int, rng: np.random.Generator) -> list[list[int]]:
+    return [sequences[i] for i in rng.permutation(len(sequences))[:number]]
+
+
+def some(takes: list[Take], rng: np.random.Generator) -> list[Take]:
     """As many as are written, or all."""
     return [takes[i] for i in rng.permutation(len(takes))[:WRITTEN]]
 
@@ -265,71 +295,101 @@ def _some(takes: list[Take], rng: np.random.Generator) -> list[Take]:
 def measure(args: Any) -> dict[str, Any]:
     """Everything of one fold."""
     found = train_llm.learn(args)
-    scores = train_llm.read(found)
+    known, testing = [t for t in found.known if t.gesture != NONE], people(args.fold, "test")
     tracks = waveforms(args.data, args.out / "corpus", found.codec.frame_rate)
     ears = {dataset: Ear.of(each, args.fold) for dataset, each in sorted(tracks.items())}
-    scores["discriminant"] = discriminant_accuracy(ears, people(args.fold, "test"))
+    neighbours = neighbour_evidence(known, found.named, found.codec.codebook_size)
+    scores = train_llm.read(found) | {
+        "nearest histograms": train_llm.accuracy(known, found.named, neighbours),
+        "discriminant": discriminant_accuracy(known, ears, testing),
+    }
     return {
         "fold": args.fold,
         "minutes": args.minutes,
+        "steps": found.steps,
         "codec_id": found.codec.codec_id,
+        "own_heads": all(own_head(dataset) in found.codec.heads for dataset in CYCLE),
         "parameters": found.model.num_parameters(),
+        "takes": dict(Counter(take.dataset for take in found.named)),
         "scores": scores,
-        "perplexity": perplexity(found, found.asked),
+        "perplexity": train_llm.perplexity(found.model, found.writer, found.asked),
+        "unigram perplexity": unigram_perplexity(found),
         **written_scores(found, ears, args.data, args.fold),
     }
 
 
 def page(results: Sequence[dict[str, Any]]) -> str:
-    """The tables."""
-    folds, minutes = len(results), results[0]["minutes"]
+    """The tables.
+
+    Raises:
+        ValueError: if the results are not of one kind.
+    """
+    same = ("minutes", "parameters", "own_heads", "threads")
+    if len({tuple(result[name] for name in same) for result in results}) != 1:
+        raise ValueError(f"{len(results)} results differ in {same}: run all folds alike")
+    one = results[0]
     pooled: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    takes: Counter[str] = Counter()
     for result in results:
+        takes.update(result["takes"])
         for row, corpora in result["scores"].items():
             for dataset, found in corpora.items():
                 pooled[dataset][row] += found.values()
+    steps = ", ".join(str(result["steps"]) for result in results)
     lines = [
-        f"{folds} of 5 folds, one language model of {results[0]['parameters'] / 1e6:.1f} M "
-        f"parameters and {minutes:g} minutes on two cores for each. Takes of people whom neither "
-        "codec nor language model has met; balanced accuracy in percent, mean over people "
-        "± deviation over people; sessions are calibrated on their first minute, which is not "
-        "scored.",
+        f"{len(results)} of 5 folds, for each a language model of {one['parameters'] / 1e6:.1f} M "
+        f"parameters and {one['minutes']:g} minutes ({steps} steps) on {one['threads']} threads. "
+        "Takes of people whom neither codec nor language model has met; balanced accuracy in "
+        "percent, mean over people ± deviation over people; answers are the gestures of the data "
+        "set. Each session is calibrated on its first recordings (about one cycle, 15 to 45 s), "
+        "which are not scored; the waveforms' features are z-scored on the same. "
+        + ("The codec's head is that of the data set." if one["own_heads"] else ""),
         "",
-        "| data set (people) | " + " | ".join(ROWS.values()) + " |",
+        "| data set (people, takes) | " + " | ".join(ROWS.values()) + " |",
         "|---|" + "---|" * len(ROWS),
     ]
     for dataset, rows in sorted(pooled.items()):
         cells = (f"{100 * np.mean(rows[r]):.1f} ± {100 * np.std(rows[r]):.1f}" for r in ROWS)
-        lines.append(f"| {dataset} ({len(rows['language model'])}) | " + " | ".join(cells) + " |")
-    levels = np.mean([result["perplexity"] for result in results], axis=0)
+        about = f"{dataset} ({len(rows['language model'])}, {takes[dataset]})"
+        lines.append(f"| {about} | " + " | ".join(cells) + " |")
+    levels, alone = (
+        ", ".join(f"{value:.0f} of level {k + 1}" for k, value in enumerate(means))
+        for means in (
+            np.mean([result[name] for result in results], axis=0)
+            for name in ("perplexity", "unigram perplexity")
+        )
+    )
     lines += [
         "",
-        "Perplexity of what comes next, on the same people: "
-        + ", ".join(f"{value:.0f} of level {k + 1}" for k, value in enumerate(levels))
-        + " (mean over folds; each level has 1024 codes, and the second knows the first).",
+        f"Perplexity of what comes next in those takes, device and gesture known: {levels}; "
+        f"from how often each code occurs, and nothing else: {alone}. A level knows those before "
+        "it.",
         "",
         f"Gestures that it writes: {WRITTEN} of each gesture and data set, {FRAMES} frames each, "
-        "sampled as they are likely, decoded, and named by that LDA, which has heard nothing but "
-        "real waveforms of the people who train. Beside them codes of unseen people, decoded in "
-        "the same way. Percent, mean over folds.",
+        "sampled as they are likely, decoded, and named by that LDA, which was fitted on nothing "
+        "but real waveforms of the people who train. Beside them codes of unseen people, decoded "
+        "in the same way. Features are z-scored over all that is heard of a data set. Percent, "
+        "mean over folds.",
         "",
         "| data set | chance | written | unseen people's codes |",
         "|---|---|---|---|",
     ]
     for dataset in sorted(pooled):
-        found = [r["heard"][dataset] for r in results if dataset in r["heard"]]
+        heard = [r["heard"][dataset] for r in results if dataset in r["heard"]]
         cells = (
-            f"{100 * np.mean([f[key] for f in found]):.0f}"
+            f"{100 * np.mean([h[key] for h in heard]):.0f}"
             for key in ("chance", "written", "decoded")
         )
         lines.append(f"| {dataset} | " + " | ".join(cells) + " |")
-    lines += ["", f"| codes of | distinct 1 / 2 / 4-grams | {NGRAM}-grams of the training |"]
+    lines += ["", f"| ids of | distinct 1 / 2 / 4-grams | {NGRAM}-grams of the training |"]
     lines += ["|---|---|---|"]
     for name in ("written", "unseen people"):
         new = [r["new"][name] for r in results]
         shares = (f"{np.mean([n[f'distinct {k}'] for n in new]):.2f}" for k in (1, 2, 4))
         known = 100 * np.mean([n["in the training"] for n in new])
         lines.append(f"| {name} | {' / '.join(shares)} | {known:.1f} % |")
+    commits = ", ".join(sorted({result["commit"] for result in results}))
+    lines += ["", f"`{one['command']}` and so on, commit {commits}."]
     return "\n".join(lines)
 
 
@@ -349,7 +409,7 @@ def main() -> None:
     if args.data is None:
         parser.error("--data: name the folder of the corpora")
     command = f"python benchmarks/language_model.py --data $EMGCODEC_DATA --fold {args.fold}"
-    command += f" --minutes {args.minutes:g} --model runs/student-{args.fold}/model"
+    command += f" --minutes {args.minutes:g} --model {args.model}"
     result = made_by(command, "transformers") | measure(args)
     print(json.dumps(result, indent=1))
     if args.json:

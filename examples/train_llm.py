@@ -1,12 +1,13 @@
 """A small language model from scratch that reads gestures in EMG tokens, and writes EMG for them.
 
-    python examples/train_llm.py --minutes 1                       # simulated people
+    python examples/train_llm.py --minutes 1         # simulated people
+    python examples/train_llm.py --corpus tokens/    # of `emgcodec corpus build`, by its own splits
     python examples/train_llm.py --data $EMGCODEC_DATA --fold 0 --model runs/student-0/model
 
-Builds a corpus, cuts it into passages of one gesture each in an order of chance, and trains a
-Llama of some 3 M parameters on "device <|emg|> codes <|/emg|> gesture" and "device gesture <|emg|>
-codes <|/emg|>". Then it reads passages of people whom neither it nor the codec has met.
-Interrupted, it goes on where it was. Needs `pip install '.[io,llm]'`.
+Cuts a corpus into passages of one gesture each, in an order of chance, and trains a Llama of some
+3 M parameters on "device <|emg|> codes <|/emg|> gesture" and "device gesture <|emg|> codes
+<|/emg|>"; what has no gestures is "device <|emg|> codes <|/emg|>". Then it reads people whom it has
+not met. Interrupted, it goes on where it was. Needs `pip install '.[io,llm]'`.
 """
 
 from __future__ import annotations
@@ -28,32 +29,43 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from emgcodec import GESTURES, Codec
 from emgcodec.corpus import build
+from emgcodec.evaluate.rows import require_strangers
 from emgcodec.evidence import people
 from emgcodec.gestures import canonical_gesture, own_head
 from emgcodec.io import write
 from emgcodec.llm import EmgVocabulary, extend_tokenizer, init_embeddings
 from emgcodec.simulate import Person, gesture_recording
 
-FRAMES = 64  # of a passage: 2 s
+FRAMES, SHORTEST = 64, 8  # of a passage: 2 s; and of a take
 BATCH = 48
-CALIBRATE = 60.0  # seconds of each real session: about every gesture once
+CYCLE = {  # seconds in which each gesture of a data set is made about once: they calibrate
+    "3dc": 45.0,
+    "contraction_intensity": 20.0,
+    "flexemg": 20.0,
+    "myo_laval": 30.0,
+    "myo_ciil": 15.0,
+    "myo_readings": 45.0,
+}
+NONE = -1  # no gesture that we know
 REACTION = {"3dc": 0.5, "flexemg": 0.5, "myo_readings": 0.5}  # seconds that a hand follows its cue
 
 
 @dataclass(frozen=True)
 class Take:
-    """A gesture, held by somebody.
+    """A gesture, held by somebody; or a recording without any.
 
     Attributes:
-        dataset: Where it is from.
+        dataset: Where it is from, or else the device.
         subject: Who it was, with the data set.
-        gesture: Index into `GESTURES`.
+        split: Of the corpus: ``train``, ``validation`` or ``test``.
+        gesture: Index into `GESTURES`, or `NONE`.
         codes: (K, T).
         calibrates: Whether its session was calibrated on it.
     """
 
     dataset: str
     subject: str
+    split: str
     gesture: int
     codes: np.ndarray
     calibrates: bool
@@ -64,36 +76,44 @@ class Take:
 
 
 def simulate(folder: Path, persons: int) -> Path:
-    """Recordings of a few simulated people, three takes of some gestures each."""
+    """Recordings of a few simulated people, four takes of all gestures each."""
     folder.mkdir(parents=True, exist_ok=True)
     for person in range(persons):
         for take in range(4):
-            rec = gesture_recording(Person.draw(person), "myo", 200.0, seed=take)
+            # None of those from whom the bundled codec learned.
+            rec = gesture_recording(Person.draw(1000 + person), "myo", 200.0, seed=take)
             rec.metadata |= {"dataset": "simulated", "subject": f"S{person}", "session": "0"}
             write(rec, folder / f"S{person}-{take}.h5")
     return folder
 
 
-def load_takes(corpus: Path) -> list[Take]:
-    """Whatever is labelled in a corpus, without frames that are not valid."""
+def load_takes(corpus: Path) -> Iterator[Take]:
+    """All takes of a corpus, without frames that are not valid."""
     import pyarrow.parquet as pq
 
-    columns = ["dataset", "subject", "codes", "valid", "events", "frame_rate", "calibrates"]
-    found = []
-    for path in sorted(corpus.glob("*/*.parquet")):
-        for row in pq.read_table(path, columns=columns).to_pylist():
+    columns = ["dataset", "montage", "subject", "codes", "valid", "events", "frame_rate"]
+    for path in sorted(corpus.rglob("*.parquet")):
+        for row in pq.read_table(path, columns=[*columns, "calibrates"]).to_pylist():
             codes, valid = np.array(row["codes"]).T, np.array(row["valid"], bool)
-            time_ = (np.arange(len(valid)) + 1) / row["frame_rate"]
-            delay = REACTION.get(row["dataset"], 0.0)
-            for event in row["events"]:
-                name = canonical_gesture(event["label"])
-                if event["kind"] != "gesture" or name is None:
-                    continue
-                during = valid & (time_ > event["start"] + delay) & (time_ <= event["end"])
-                subject = f"{row['dataset']}/{row['subject']}"
-                take = (row["dataset"], subject, GESTURES.index(name), codes[:, during])
-                if during.sum() >= 8:
-                    found.append(Take(*take, row["calibrates"]))
+            dataset = row["dataset"] or row["montage"]
+            about = (dataset, f"{dataset}/{row['subject']}", path.parent.name)
+            stretches = gestures(row["events"], len(valid), row["frame_rate"], dataset)
+            for gesture, during in stretches or [(NONE, np.ones_like(valid))]:
+                if (during & valid).sum() >= SHORTEST:
+                    yield Take(*about, gesture, codes[:, during & valid], row["calibrates"])
+
+
+def gestures(
+    events: Iterable[dict[str, Any]], frames: int, frame_rate: float, dataset: str
+) -> list[tuple[int, np.ndarray]]:
+    """Each gesture that we know, and the frames (T,) during which it was held."""
+    time_ = (np.arange(frames) + 1) / frame_rate
+    delay, found = REACTION.get(dataset, 0.0), []
+    for event in events:
+        name = canonical_gesture(event["label"])
+        if event["kind"] == "gesture" and name is not None:
+            during = (time_ > event["start"] + delay) & (time_ <= event["end"])
+            found.append((GESTURES.index(name), during))
     return found
 
 
@@ -157,14 +177,17 @@ class Writer:
         return [*self.beginning(dataset), *self.recording(codes)]
 
     def writing(self, dataset: str, gesture: int) -> list[int]:
-        """A prompt behind which come the codes of a gesture."""
-        return [*self.beginning(dataset), self.names()[gesture]]
+        """A prompt behind which come the codes of a gesture, or of whatever."""
+        name = [] if gesture == NONE else [self.names()[gesture]]
+        return [*self.beginning(dataset), *name]
 
     def lesson(self, take: Take, rng: np.random.Generator) -> list[int]:
         """A passage from anywhere in a take, before its name or behind it."""
         length = min(take.codes.shape[1], int(rng.integers(FRAMES // 2, FRAMES + 1)))
         start = int(rng.integers(take.codes.shape[1] - length + 1))
         codes, end = take.codes[:, start : start + length], self.tokenizer.eos_token_id
+        if take.gesture == NONE:
+            return [*self.reading(take.dataset, codes), end]
         if rng.random() < 0.7:
             return [*self.reading(take.dataset, codes), self.names()[take.gesture], end]
         return [*self.writing(take.dataset, take.gesture), *self.recording(codes), end]
@@ -195,19 +218,30 @@ def padded(sequences: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tens
 
 def train(
     model: Any, writer: Writer, takes: Sequence[Take], out: Path, minutes: float, seed: int
-) -> None:
-    """Trains for some minutes, summed over interruptions, with a checkpoint every one of them."""
+) -> int:
+    """Trains for some minutes, summed over interruptions, with a checkpoint every one of them.
+
+    Returns:
+        How many steps that were.
+
+    Raises:
+        ValueError: if `out` holds a model of other people, tokens or minutes.
+    """
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.1)
     state, done, step = out / "checkpoint.pt", 0.0, 0
+    people_, vocab = sorted({take.subject for take in takes}), writer.vocabulary.layout.vocab_id
+    this = {"minutes": minutes, "seed": seed, "people": people_, "tokens": vocab}
     if state.is_file():
         saved = torch.load(state, weights_only=True)
+        if saved["this"] != this:
+            raise ValueError(f"--out {out} holds a model of other people, tokens or minutes")
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
-        done, step = saved["minutes"], saved["step"]
+        done, step = saved["done"], saved["step"]
 
     def save() -> None:
         tensors = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-        torch.save(tensors | {"minutes": done, "step": step}, state.with_suffix(".new"))
+        torch.save(tensors | {"done": done, "step": step, "this": this}, state.with_suffix(".new"))
         state.with_suffix(".new").replace(state)
 
     chance, kept = balanced(takes), done
@@ -246,6 +280,7 @@ def train(
                 kept = done
     save()
     model.eval()
+    return step
 
 
 def _blurred(ids: torch.Tensor, writer: Writer, rng: np.random.Generator) -> torch.Tensor:
@@ -281,40 +316,41 @@ def head_evidence(codec: Codec, takes: Sequence[Take]) -> Iterator[np.ndarray]:
         yield found
 
 
-def neighbour_evidence(
-    known: Sequence[Take], takes: Sequence[Take], size: int
-) -> Iterator[np.ndarray]:
-    """Votes of the 15 takes of the same data set with the nearest histograms of codes."""
+def accuracy(
+    known: Sequence[Take], takes: Sequence[Any], found: Iterable[np.ndarray]
+) -> dict[str, dict[str, float]]:
+    """Balanced accuracy over takes by data set and person.
 
-    def histogram(take: Take) -> np.ndarray:
-        counts = [np.bincount(row, minlength=size) for row in take.codes]
-        return np.sqrt(np.concatenate(counts) / take.codes.shape[1])
-
-    places: dict[str, list[Take]] = defaultdict(list)
-    for take in known:
-        places[take.dataset].append(take)
-    tables = {d: np.stack([histogram(t) for t in group]) for d, group in places.items()}
-    for take in takes:
-        near = np.argsort(-(tables[take.dataset] @ histogram(take)))[:15]
-        gestures = [places[take.dataset][i].gesture for i in near]
-        yield np.bincount(gestures, minlength=len(GESTURES)).astype(float)
-
-
-def accuracy(takes: Sequence[Take], found: Iterable[np.ndarray]) -> dict[str, dict[str, float]]:
-    """Balanced accuracy over takes by data set and person; only its data set's gestures count."""
+    Only gestures that are known of the data set count as answers.
+    """
     possible = defaultdict(set)
-    for take in takes:
+    for take in known:
         possible[take.dataset].add(take.gesture)
-    right: dict[str, dict[int, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    right: dict[tuple[str, str], dict[int, list[bool]]] = defaultdict(lambda: defaultdict(list))
     for take, scores in zip(takes, found, strict=True):
         allowed = sorted(possible[take.dataset])
         answer = allowed[int(np.argmax(scores[allowed]))]
-        right[take.subject][take.gesture].append(answer == take.gesture)
+        right[take.dataset, take.subject][take.gesture].append(answer == take.gesture)
     result: dict[str, dict[str, float]] = defaultdict(dict)
-    for subject, gestures in right.items():
-        mean = float(np.mean([np.mean(each) for each in gestures.values()]))
-        result[subject.split("/")[0]][subject] = mean
+    for (dataset, subject), gestures_ in right.items():
+        result[dataset][subject] = float(np.mean([np.mean(each) for each in gestures_.values()]))
     return dict(result)
+
+
+@torch.no_grad()
+def perplexity(model: Any, writer: Writer, takes: Sequence[Take]) -> list[float]:
+    """Of each level's codes, behind the device and the gesture."""
+    nats = []
+    for take in tqdm(takes, desc="perplexity", unit="takes"):
+        start = len(writer.writing(take.dataset, take.gesture)) + 1  # and the opening mark
+        for codes in take.passages():
+            ids = writer.writing(take.dataset, take.gesture) + writer.recording(codes)
+            logits = model(input_ids=torch.tensor([ids])).logits[0, start - 1 : -2]
+            surprise = torch.nn.functional.cross_entropy(
+                logits, torch.tensor(ids[start:-1]), reduction="none"
+            )
+            nats.append(surprise.view(-1, len(codes)))
+    return torch.cat(nats).mean(dim=0).exp().tolist()
 
 
 @dataclass(frozen=True)
@@ -325,24 +361,30 @@ class Learned:
         codec: Whose tokens it reads.
         writer: Of its sequences.
         model: The language model.
+        steps: That it was trained for.
         known: Takes that it learned from.
-        selecting: Takes of people who may choose a setting.
-        asked: Takes of people whom neither it nor the codec has met, without calibrating ones.
+        asked: Takes of people whom it has not met, without calibrating ones.
     """
 
     codec: Codec
     writer: Writer
     model: Any
+    steps: int
     known: list[Take]
-    selecting: list[Take]
     asked: list[Take]
+
+    @property
+    def named(self) -> list[Take]:
+        """Those of `asked` that have a gesture."""
+        return [take for take in self.asked if take.gesture != NONE]
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
     """What says what to learn from and where to."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--data", type=Path, help="folder of the corpora; default: simulated")
-    parser.add_argument("--fold", type=int, default=0, help="whose people test")
+    parser.add_argument("--corpus", type=Path, help="what `emgcodec corpus build` made, flat")
+    parser.add_argument("--data", type=Path, help="folder of the public corpora, see docs/data.md")
+    parser.add_argument("--fold", type=int, default=0, help="whose people of those test")
     parser.add_argument("--model", help="codec that has not met them; default: bundled")
     parser.add_argument("--out", type=Path, default=Path("runs/llm"))
     parser.add_argument("--minutes", type=float, default=25.0)
@@ -350,48 +392,77 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def learn(args: argparse.Namespace) -> Learned:
-    """Builds the corpus and trains on it, or goes on with either."""
-    args.out.mkdir(parents=True, exist_ok=True)
-    recordings = args.data or simulate(args.out / "recordings", persons=10)
-    files = sorted(recordings.glob("*.h5"))
-    corpus = args.out / "corpus"
-    calibrate = CALIBRATE if args.data else 0.0
-    build(files, corpus, model=args.model, workers=args.workers, calibrate=calibrate)
-    takes = load_takes(corpus)
-    testing = people(args.fold, "test") if args.data else {"simulated/S8", "simulated/S9"}
-    selecting = people(args.fold, "validation") if args.data else set()
-    known = [t for t in takes if t.subject not in testing | selecting]
-    asked, judges = (
-        [t for t in takes if t.subject in group and not t.calibrates]
-        for group in (testing, selecting)
-    )
-    print(f"{len(known)} takes to learn from, {len(asked)} of {len(testing)} people to read")
+def build_corpora(args: argparse.Namespace, codec: Codec) -> Path:
+    """Tokens of the public corpora, each calibrated on a cycle; or of simulated people.
 
+    Raises:
+        ValueError: if the codec learned from people who test.
+    """
+    corpus = args.out / "corpus"
+    if args.data is None:
+        build([simulate(args.out / "recordings", 10)], corpus, model=args.model)
+        return corpus
+    require_strangers(codec, people(args.fold, "test"))
+    for dataset, seconds in CYCLE.items():
+        files = sorted(args.data.glob(f"{dataset}_*.h5"))
+        more = {"model": args.model, "workers": args.workers, "calibrate": seconds}
+        build(files, corpus / dataset, **more)
+    return corpus
+
+
+def held_out(takes: Sequence[Take]) -> set[str]:
+    """People of the corpus' test split; of a corpus too small to have one, each fifth."""
+    subjects = sorted({take.subject for take in takes})
+    return {take.subject for take in takes if take.split == "test"} or set(subjects[::5])
+
+
+def learn(args: argparse.Namespace) -> Learned:
+    """Trains on a corpus, or goes on with it; builds it first unless there is one.
+
+    Raises:
+        ValueError: if nothing is left to learn from or to test on.
+    """
+    args.out.mkdir(parents=True, exist_ok=True)
     codec = Codec.from_pretrained(args.model)
+    takes = list(load_takes(args.corpus or build_corpora(args, codec)))
+    if args.data and not args.corpus:
+        testing, selecting = people(args.fold, "test"), people(args.fold, "validation")
+    else:
+        testing, selecting = held_out(takes), {t.subject for t in takes if t.split == "validation"}
+    known = [t for t in takes if t.subject not in testing | selecting]
+    asked = [t for t in takes if t.subject in testing and not t.calibrates]
+    if not known or not asked:
+        raise ValueError(
+            f"{len(known)} takes to learn from, {len(asked)} to test: give more people"
+        )
+    print(f"{len(known)} takes to learn from, {len(asked)} of people to read")
+
     tokenizer = text_tokenizer(sorted({take.dataset for take in takes}))
     extend_tokenizer(tokenizer, codec)
     model, writer = language_model(tokenizer, codec, args.fold), Writer(tokenizer)
-    train(model, writer, known, args.out, args.minutes, args.fold)
+    steps = train(model, writer, known, args.out, args.minutes, args.fold)
     model.save_pretrained(args.out / "model")
     tokenizer.save_pretrained(args.out / "model")
-    return Learned(codec, writer, model, known, judges, asked)
+    return Learned(codec, writer, model, steps, known, asked)
 
 
 def read(found: Learned) -> dict[str, dict[str, dict[str, float]]]:
-    """Accuracy of the language model and of what else reads tokens."""
-    asked, size = found.asked, found.codec.codebook_size
-    return {
-        "language model": accuracy(asked, evidence(found.model, found.writer, asked)),
-        "codec's own head": accuracy(asked, head_evidence(found.codec, asked)),
-        "nearest histograms": accuracy(asked, neighbour_evidence(found.known, asked, size)),
+    """Accuracy of the language model, and of the codec's own head on the same tokens."""
+    known, named = [t for t in found.known if t.gesture != NONE], found.named
+    readers = {
+        "language model": evidence(found.model, found.writer, named),
+        "codec's own head": head_evidence(found.codec, named),
     }
+    return {name: accuracy(known, named, said) for name, said in readers.items()}
 
 
 def main() -> None:
     """Builds, trains, reads, and prints how well."""
-    for name, found in read(learn(arguments(__doc__).parse_args())).items():
-        means = (f"{d} {100 * np.mean(list(each.values())):.1f}" for d, each in found.items())
+    found = learn(arguments(__doc__).parse_args())
+    levels = perplexity(found.model, found.writer, found.asked)
+    print("perplexity by level:", ", ".join(f"{level:.0f}" for level in levels))
+    for name, scores in read(found).items() if found.named else ():
+        means = (f"{d} {100 * np.mean(list(each.values())):.1f}" for d, each in scores.items())
         print(f"{name:20} {', '.join(means)}")
 
 

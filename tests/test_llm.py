@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,18 @@ def test_whatever_a_model_writes_can_be_decoded(
     )
     (tokens,) = generated_tokens(out[0], tokenizer, codec, montage="myo")
     assert codec.detokenize(tokens).emg[:].shape == (8, 4 * codec.hop_length)
+
+
+def test_the_guide_lets_a_model_write(codec: Codec, tokenizer: Any) -> None:
+    guide = (Path(__file__).parents[1] / "docs" / "llm.md").read_text("utf-8")
+    (block,) = re.findall(r"```python\n(from emgcodec.*?)```", guide, re.S)
+    model = language_model(len(WORDS))
+    init_embeddings(model, tokenizer, codec)
+    prompt = torch.tensor([[4, EmgVocabulary.of(tokenizer).open]])
+    names = {"model": model, "tokenizer": tokenizer, "codec": codec, "prompt_ids": prompt}
+    torch.manual_seed(0)
+    exec(compile(block, "llm.md", "exec"), names)
+    assert names["written"].num_samples == 64 * codec.hop_length
 
 
 def test_recordings_that_are_not_closed_are_refused(codec: Codec, tokenizer: Any) -> None:

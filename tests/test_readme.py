@@ -86,7 +86,11 @@ def test_a_language_model_is_trained(
     argv = ["train_llm.py", "--minutes", "0.2", "--workers", "1", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", argv)
     runpy.run_path(str(ROOT / "examples" / "train_llm.py"), run_name="__main__")
-    assert re.search(r"nearest histograms +simulated \d", capsys.readouterr().out)
+    printed = capsys.readouterr().out
+    level = re.search(r"perplexity by level: (\d+), ", printed)
+    assert level
+    assert int(level[1]) < 1500  # untrained, all 2,065 words are alike
+    assert re.search(r"language model +simulated \d", printed)
     assert (tmp_path / "model" / "tokenizer.json").is_file()
 
 

@@ -132,7 +132,7 @@ def run_job(
     codec = None
     if row.recipe or row.of:
         codec = _codec(row.of or name, fold, data, runs, changes)
-        _require_strangers(codec, people(fold, "test"))
+        require_strangers(codec, people(fold, "test"))
         result |= {"model": _model(codec)}
     if row.rival is not None:
         result |= _score_rival(row.rival, row.on, fold, data, codec)
@@ -161,7 +161,7 @@ def score_model(
         data: Folder of the corpora.
         corpora: Some of them.
     """
-    _require_strangers(codec, people(fold, "test"))
+    require_strangers(codec, people(fold, "test"))
     scores = scores_by_start(codec, fold, data, corpora)
     model = _model(codec)
     if codec.quantizer is None:
@@ -204,8 +204,12 @@ def _model(codec: Codec) -> dict[str, Any]:
     }
 
 
-def _require_strangers(codec: Codec, names: frozenset[str]) -> None:
-    """Refuses to score a codec on people whom it says it was trained on."""
+def require_strangers(codec: Codec, names: frozenset[str]) -> None:
+    """Refuses to score a codec on people whom it says it was trained on.
+
+    Raises:
+        ValueError: naming those.
+    """
     data = codec.config.provenance.get("data")
     met = {
         f"{dataset}/{subject}"
