@@ -17,6 +17,7 @@ from io_files import write_corpus
 
 from emgcodec import Codec, Montage, Recording, Tokens, read, sample
 from emgcodec.cli import COMMANDS, main
+from emgcodec.config import LabelHeadConfig
 
 
 @pytest.fixture(scope="session")
@@ -262,6 +263,32 @@ def test_decode_prints_events_under_the_name_of_their_file(
     codec = Codec.from_pretrained(model)
     events = [str(event) for event in codec.transcribe(Tokens.load(path), "gesture")]
     assert lines == 2 * [f"{path}: gesture", *events]
+
+
+def test_decode_prints_the_heads_that_are_asked_for(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codec = Codec.from_preset("student-small", provenance={"data": {"3dc": {"people": ["P01"]}}})
+    for name in ("gesture-3dc", "gesture-mine"):
+        codec.add_label_head(name, LabelHeadConfig("frame", ("fist", "rest")))
+    codec.save_pretrained("heads")
+    path = tokens_of("heads")
+
+    def printed(*argv: str) -> list[str]:
+        capsys.readouterr()
+        assert run("decode", path, "--model", "heads", *argv) == 0
+        start = f"{path}: "
+        lines = capsys.readouterr().out.splitlines()
+        return [line.removeprefix(start) for line in lines if line.startswith(start)]
+
+    three = ("--head", "gesture-3dc")
+    assert printed("--events") == ["gesture", "gesture-mine"]
+    assert printed(*three, *three) == ["gesture-3dc"]
+    assert printed("--events", *three) == ["gesture-3dc", "gesture", "gesture-mine"]
+    for wrong in ("gesture-4dc", "signal"):
+        assert run("decode", path, "-o", "out", "--model", "heads", "--head", wrong) == 2
+        assert wrong in capsys.readouterr().err
+        assert not list(Path().glob("out/*"))
 
 
 # info and inspect

@@ -240,7 +240,8 @@ class Codec(TensorCodec):
 
         Args:
             tokens: From `tokenize`.
-            head: ``gesture`` or ``text``; see `heads`.
+            head: ``gesture``, ``gesture-<data set>`` for the device and gestures of that one,
+                ``text`` or your own; see `heads`.
 
         Returns:
             Events with start, end, label and score.
