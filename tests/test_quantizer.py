@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emgcodec.config import QuantizerConfig
-from emgcodec.nn.quantizer import CodebookTrainer, Quantizer
+from emgcodec.nn.quantizer import CodebookRules, CodebookTrainer, Quantizer
 
 
 def quantizer(levels: int = 2, *, size: int = 16, dim: int = 6, **options: object) -> Quantizer:
@@ -158,6 +158,29 @@ def test_training_moves_codebooks_as_the_library_does() -> None:
         torch.testing.assert_close(ours.codebooks, theirs.codebooks, atol=1e-4, rtol=1e-4)
         revived += ours.usage(0)[1]
     assert revived > 0
+
+
+def test_revival_as_published_replaces_the_same_codes_again() -> None:
+    config = QuantizerConfig("rvq", 1, 256, 0, decay=0.99)
+    replaced = {"uniform": 0.0, "fixed": 0.0}
+    for revival in ("uniform", "fixed"):
+        rules = CodebookRules(revival=revival)
+        trainer = CodebookTrainer(config, 10, torch.device("cpu"), rules)
+        torch.manual_seed(0)
+        for seed in range(50):
+            trainer.step(latents(8, 64, seed=seed).flatten(0, 1))  # two rows for each code
+            replaced[revival] += trainer.usage(0)[1] if seed >= 40 else 0.0
+    assert replaced["fixed"] > 10 * max(replaced["uniform"], 1)
+
+
+def test_codebooks_may_start_at_random() -> None:
+    torch.manual_seed(0)
+    config, rows = QuantizerConfig("rvq", 1, 32, 0), latents(8, 400).flatten(0, 1) + 100.0
+    error = {}
+    for start in ("kmeans", "random"):
+        trainer = CodebookTrainer(config, 10, torch.device("cpu"), CodebookRules(start=start))
+        error[start] = (rows - trainer.step(rows)[1][0]).square().mean()
+    assert error["random"] > 100 * error["kmeans"]
 
 
 def test_level_dropout_keeps_the_first_levels() -> None:

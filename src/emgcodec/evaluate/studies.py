@@ -97,6 +97,14 @@ _SIZES: Mapping[str, tuple[str, ...]] = {
     "1/4 all": (*_QUARTER, *_ALL),
 }
 
+_RULES: Mapping[str, tuple[str, ...]] = {
+    "ours": (),
+    "revival as published": ("codebooks.revival=fixed",),
+    "decay 0.9": ("quantizer.decay=0.9",),
+    "random start": ("codebooks.start=random",),
+    "level dropout": ("quantizer.level_dropout=0.5",),
+}
+
 _PEOPLE = (
     "data.split=generic",
     "data.batch_size=8",
@@ -172,6 +180,20 @@ STUDIES = {
         "levels: it may cost up to two. The order of the settings follows neither bits nor levels, "
         "with nine or ten people to train on, so nothing is read into it; 2 x 1024, which the "
         "published tokenizer has, is as good as any of 20 bits.",
+    ),
+    "quantizer-rules": Study(
+        "How codebooks are learned",
+        "student",
+        ("data.weights={ 3dc = 2.0, myo_laval = 1.0 }", "optim.steps=600", "decoder.steps=200"),
+        _RULES,
+        ("ours",),
+        range(3),
+        {
+            "score": "balanced accuracy of frames of each person, as in the evidence table",
+            "training": "the student's recipe on 3dc and myo_laval, 600 steps, codebooks from step "
+            "450 on, 200 more for readers; seed = fold",
+        },
+        gestures("3dc", "myo_laval"),
     ),
     "distillation-gestures": Study(
         "What students keep of a teacher on its codebooks: gestures",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, distributed, nn
@@ -12,6 +12,21 @@ from torch import Tensor, distributed, nn
 from emgcodec.config import QuantizerConfig
 
 _ROWS_AT_ONCE = 512  # scores of a block stay in the cache
+
+
+@dataclass(frozen=True)
+class CodebookRules:
+    """How codebooks start, and how dead codes come back; what to compare, no setting of a codec.
+
+    Attributes:
+        start: ``kmeans`` of the first rows, or ``random`` values.
+        revival: ``uniform``: a code is dead below `QuantizerConfig.dead_below` of uniform use, and
+            comes back as if uniformly used. ``fixed``: it is dead below 2 rows and comes back with
+            1, as in the published tokenizer: dead again at once, unless many rows choose it.
+    """
+
+    start: Literal["kmeans", "random"] = "kmeans"
+    revival: Literal["uniform", "fixed"] = "uniform"
 
 
 @dataclass
@@ -57,6 +72,7 @@ class Quantizer(nn.Module):
         self.register_load_state_dict_post_hook(_mark_trained)  # type: ignore[no-untyped-call]
         self.trained = False  # codebooks that mean something are not started anew by training
         self.frozen = False  # those of a teacher stay as they are
+        self.rules = CodebookRules()
         self._trainer: CodebookTrainer | None = None
 
     @torch.no_grad()
@@ -153,7 +169,8 @@ class Quantizer(nn.Module):
         if min(counts) == 0:  # one process alone would wait for the others for ever
             return self._look(rows)
         if self._trainer is None:
-            self._trainer = CodebookTrainer(self.config, rows.shape[1], rows.device)
+            width = rows.shape[1]
+            self._trainer = CodebookTrainer(self.config, width, rows.device, self.rules)
             if self.trained:
                 self._trainer.start_from(self.codebooks, sum(counts))
         found = self._trainer.step(rows)
@@ -195,7 +212,7 @@ class Quantizer(nn.Module):
         self.trained, self._trainer = bool(state["trained"]), None
         if averages:
             width, device = self.codebooks.shape[-1], self.codebooks.device
-            self._trainer = CodebookTrainer(self.config, width, device)
+            self._trainer = CodebookTrainer(self.config, width, device, self.rules)
             self._trainer.rvq.load_state_dict(averages)
 
 
@@ -278,11 +295,17 @@ class CodebookTrainer:
     the process group, if there is one: only then are codebooks shared.
     """
 
-    def __init__(self, config: QuantizerConfig, width: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: QuantizerConfig,
+        width: int,
+        device: torch.device,
+        rules: CodebookRules | None = None,
+    ) -> None:
         from vector_quantize_pytorch import ResidualVQ
 
-        self._config = config
-        self._uniform = torch.zeros(())
+        self._config, self._rules = config, rules or CodebookRules()
+        self._revived = torch.zeros(())
         self.rvq: Any = ResidualVQ(
             dim=width,
             num_quantizers=config.levels,
@@ -290,7 +313,7 @@ class CodebookTrainer:
             codebook_dim=width,
             shared_codebook=False,
             quantize_dropout=False,
-            kmeans_init=True,
+            kmeans_init=self._rules.start == "kmeans",
             kmeans_iters=50,
             sync_kmeans=True,
             decay=config.decay,
@@ -339,13 +362,16 @@ class CodebookTrainer:
         # Dead means rarely used for this number of rows; a revived code starts at uniform use,
         # or it would be dead again at once.
         uniform = sum(rows_of_processes(rows)) / self._config.size
-        self._uniform = torch.tensor(uniform, device=rows.device)
+        fewest, revived = self._config.dead_below * uniform, uniform
+        if self._rules.revival == "fixed":
+            fewest, revived = 2.0, 1.0
+        self._revived = torch.tensor(revived, device=rows.device)
         codes, parts = [], []
         with torch.autocast(rows.device.type, enabled=False):
             for layer in self.rvq.layers:
                 book = layer._codebook
-                book.threshold_ema_dead_code = self._config.dead_below * uniform
-                book.reset_cluster_size = uniform
+                book.threshold_ema_dead_code = fewest
+                book.reset_cluster_size = revived
                 book.init_embed_(rows[None])  # k-means, unless that was done
                 found, part = _look_up(rows, book.embed[0])
                 _track(book, rows, found)
@@ -359,4 +385,4 @@ class CodebookTrainer:
     def usage(self, level: int) -> tuple[Tensor, float]:
         """Moving average of each code's rows, and how many dead codes the last step replaced."""
         sizes: Tensor = self.rvq.layers[level]._codebook.cluster_size[0]
-        return sizes, float((sizes == self._uniform).sum())
+        return sizes, float((sizes == self._revived).sum())

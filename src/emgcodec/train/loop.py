@@ -116,6 +116,8 @@ def _begin(
     torch.manual_seed(recipe.run.seed)
     codec = build_codec(recipe.model)
     _require_fitting(recipe, codec)
+    if codec.quantizer is not None:
+        codec.quantizer.rules = recipe.codebooks
     with fabric.rank_zero_first():
         found = sources(recipe.data, data)
         segments = load_prepared(found, codec, cache or default_cache())

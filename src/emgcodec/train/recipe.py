@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from emgcodec.config import CodecConfig, ConfigError, from_plain, require, set_field, to_plain
+from emgcodec.nn.quantizer import CodebookRules
 
 _FREE = ("model.overrides", "data.weights")  # tables that take any key
 _CODEC = {f.name for f in fields(CodecConfig)}
@@ -359,6 +360,7 @@ class Recipe:
         augment: What is done to them.
         optim: How it learns, and how long.
         decoder: What follows for those who read the codes.
+        codebooks: How they start, and how dead codes come back.
         loss: What it learns.
         distill: Whom it learns from.
         run: Where it runs.
@@ -370,6 +372,7 @@ class Recipe:
     augment: AugmentRecipe
     optim: OptimRecipe
     decoder: DecoderRecipe
+    codebooks: CodebookRules
     loss: LossRecipe
     distill: DistillRecipe
     run: RunRecipe
