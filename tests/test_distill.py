@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training import SMALL, people
+from training import SMALL, assert_same_model, people
 from typing_sessions import write_sessions
 
 from emgcodec import Codec, ConfigError
@@ -137,16 +137,15 @@ def test_a_resumed_distillation_is_the_same(
         )  # fmt: skip
 
     cache = tmp_path / "cache"
-    straight = train(recipe(4), tmp_path / "a", data=sessions, cache=cache)
+    train(recipe(4), tmp_path / "a", data=sessions, cache=cache)
     original = Training.share
     with monkeypatch.context() as patch:  # as if it had been killed after two steps
         patch.setattr(Training, "share", lambda self: 1.0 if self.step == 2 else original(self))
         patch.setattr(Training, "finish", lambda self: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train(recipe(4), tmp_path / "b", data=sessions, cache=cache)
-    resumed = train(recipe(4), tmp_path / "b", data=sessions, cache=cache, resume=True)
-    a, b = (Codec.from_pretrained(model).codec_id for model in (straight, resumed))
-    assert a == b
+    train(recipe(4), tmp_path / "b", data=sessions, cache=cache, resume=True)
+    assert_same_model(tmp_path / "a", tmp_path / "b")
 
 
 def test_teachers_that_do_not_fit_are_named(sessions: Path, tmp_path: Path) -> None:
