@@ -404,9 +404,9 @@ def build_corpora(args: argparse.Namespace, codec: Codec) -> Path:
         return corpus
     require_strangers(codec, people(args.fold, "test"))
     for dataset, seconds in CYCLE.items():
-        files = sorted(args.data.glob(f"{dataset}_*.h5"))
         more = {"model": args.model, "workers": args.workers, "calibrate": seconds}
-        build(files, corpus / dataset, **more)
+        if files := sorted(args.data.glob(f"{dataset}_*.h5")):
+            build(files, corpus / dataset, **more)
     return corpus
 
 
