@@ -334,5 +334,10 @@ STUDIES = {
         },
         by_calibration(*CORPORA),
         row="student",
+        reading="Of the first students, before those that are released now. Record some twenty "
+        "seconds of several gestures and rest: that is most of what there is to gain. Five seconds "
+        "of one gesture are worse than nothing, for that gesture then counts as what is usual. "
+        "Recordings of other people who wore the device do better than a cold start, and for "
+        "myo_readings as well as one's own.",
     ),
 }
