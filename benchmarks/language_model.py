@@ -37,6 +37,7 @@ from emgcodec.files import write_json
 from emgcodec.gestures import own_head
 from emgcodec.io import read_all
 from emgcodec.llm import GridLogitsProcessor, generated_tokens
+from emgcodec.train.data import gesture_frames
 
 OPEN, CLOSE = "<!-- numbers -->", "<!-- end of numbers -->"
 SHRINKAGES = (0.01, 0.1, 0.4, 0.8)
@@ -136,10 +137,7 @@ def tracks_of(
     """The takes of a recording, each with one label for all of its frames."""
     frames = int(rec.duration * frame_rate)
     x = time_domain_features(rec, frames, frame_rate)
-    events = [
-        {"label": e.label, "kind": e.kind, "start": e.start, "end": e.end} for e in rec.events
-    ]
-    for gesture, during in train_llm.gestures(events, frames, frame_rate, key[0]):
+    for gesture, during in gesture_frames(rec.events, frames, frame_rate, key[0]):
         if during.sum() >= SHORTEST:
             labels = np.full(during.sum(), gesture)
             yield Track("/".join(key[:2]), "/".join(key[:3]), calibrates, labels, x[during])

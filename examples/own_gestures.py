@@ -24,7 +24,7 @@ import torch
 from emgcodec import Calibration, Codec, Recording, read_all
 from emgcodec.metrics import balanced_accuracy
 from emgcodec.simulate import Person, gesture_recording
-from emgcodec.train.data import CUED
+from emgcodec.train.data import reaction_time
 
 GESTURES = ("hand_close", "hand_open", "pinch_grip", "wrist_flexion", "wrist_extension")
 
@@ -79,7 +79,7 @@ def own_gestures(codec: Codec, takes: Takes) -> dict[str, float]:
     if not test:
         raise SystemExit("a person needs at least three takes in a session: one is not enough")
     dataset = str(test[0][0].metadata.get("dataset", ""))
-    reaction = 0.5 if dataset in CUED else 0.0
+    reaction = reaction_time(dataset)
     found = codec.fit_head(
         [rec for rec, _ in fit], "mine", calibration=[c for _, c in fit], reaction=reaction
     )

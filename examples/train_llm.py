@@ -31,10 +31,12 @@ from emgcodec import GESTURES, Codec
 from emgcodec.corpus import build
 from emgcodec.evaluate.rows import require_strangers
 from emgcodec.evidence import people
-from emgcodec.gestures import canonical_gesture, own_head
+from emgcodec.gestures import own_head
 from emgcodec.io import write
 from emgcodec.llm import EmgVocabulary, extend_tokenizer, init_embeddings
+from emgcodec.recording import Event
 from emgcodec.simulate import Person, gesture_recording
+from emgcodec.train.data import gesture_frames
 
 FRAMES, SHORTEST = 64, 8  # of a passage: 2 s; and of a take
 BATCH = 48
@@ -47,7 +49,6 @@ CYCLE = {  # seconds in which each gesture of a data set is made about once: the
     "myo_readings": 45.0,
 }
 NONE = -1  # no gesture that we know
-REACTION = {"3dc": 0.5, "flexemg": 0.5, "myo_readings": 0.5}  # seconds that a hand follows its cue
 
 
 @dataclass(frozen=True)
@@ -97,24 +98,11 @@ def load_takes(corpus: Path) -> Iterator[Take]:
             codes, valid = np.array(row["codes"]).T, np.array(row["valid"], bool)
             dataset = row["dataset"] or row["montage"]
             about = (dataset, f"{dataset}/{row['subject']}", path.parent.name)
-            stretches = gestures(row["events"], len(valid), row["frame_rate"], dataset)
-            for gesture, during in stretches or [(NONE, np.ones_like(valid))]:
+            events = [Event(**event) for event in row["events"]]
+            held = list(gesture_frames(events, len(valid), row["frame_rate"], dataset))
+            for gesture, during in held or [(NONE, np.ones_like(valid))]:
                 if (during & valid).sum() >= SHORTEST:
                     yield Take(*about, gesture, codes[:, during & valid], row["calibrates"])
-
-
-def gestures(
-    events: Iterable[dict[str, Any]], frames: int, frame_rate: float, dataset: str
-) -> list[tuple[int, np.ndarray]]:
-    """Each gesture that we know, and the frames (T,) during which it was held."""
-    time_ = (np.arange(frames) + 1) / frame_rate
-    delay, found = REACTION.get(dataset, 0.0), []
-    for event in events:
-        name = canonical_gesture(event["label"])
-        if event["kind"] == "gesture" and name is not None:
-            during = (time_ > event["start"] + delay) & (time_ <= event["end"])
-            found.append((GESTURES.index(name), during))
-    return found
 
 
 def text_tokenizer(datasets: Sequence[str]) -> Any:

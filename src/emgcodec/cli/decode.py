@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
         met = codec.config.provenance.get("data")
         own = {own_head(dataset) for dataset in met} if isinstance(met, Mapping) else set()
         heads += [head for head in codec.heads if head not in {"signal", *own}]
+    heads = list(dict.fromkeys(heads))
     names: set[str] = set()
     failed = 0
     for path in tqdm(args.inputs, desc="decode", unit="files", disable=None):
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
                 target = args.out / new_name(names, ".npz", path.stem)
                 _write(codec.detokenize(tokens), target)
                 tqdm.write(str(target))
-            for head in dict.fromkeys(heads):
+            for head in heads:
                 events = codec.transcribe(tokens, head)
                 tqdm.write("\n".join([f"{path}: {head}", *map(str, events)]))
         except (ValueError, OSError) as error:

@@ -162,13 +162,15 @@ def score_model(
         corpora: Some of them.
     """
     require_strangers(codec, people(fold, "test"))
-    scores = scores_by_start(codec, fold, data, corpora)
     model = _model(codec)
     if codec.quantizer is None:
-        return {"scores": scores, "model": model}
+        return {"scores": scores_by_start(codec, fold, data, corpora), "model": model}
+    scores: dict[str, dict[str, Any]] = {mode: {} for mode in MODES}
     likeness, rates = {}, {}
     for corpus, names in _tested(fold, corpora):
         takes = load_takes(data, corpus, names, codec)
+        for mode in starts(codec, takes):
+            scores[mode][corpus] = gesture_scores(codec, takes, mode)
         known = load_takes(data, corpus, people(fold, "train"), codec)
         rivals = Rivals.fit(codec, (take for take in known if take.calibrates))
         likeness[corpus] = reconstruction_scores(codec, rivals, takes)

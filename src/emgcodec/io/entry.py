@@ -184,11 +184,8 @@ def check_events(count: int) -> None:
     Raises:
         RecordingError: if there are more than `MAX_EVENTS`.
     """
-    if count > MAX_EVENTS:
-        raise RecordingError(
-            f"holds at least {count} events or runs of labels in one recording ({MAX_EVENTS} at "
-            "most): repair what marks them, or cut it into several files"
-        )
+    what = "events or runs of labels in one recording"
+    _check_most(count, MAX_EVENTS, what, "what marks them")
 
 
 def check_stretches(count: int) -> None:
@@ -197,10 +194,15 @@ def check_stretches(count: int) -> None:
     Raises:
         RecordingError: if there are more than `MAX_STRETCHES`.
     """
-    if count > MAX_STRETCHES:
+    broken = "its time stamps or starts of segments"
+    _check_most(count, MAX_STRETCHES, "contiguous recordings", broken)
+
+
+def _check_most(count: int, most: int, what: str, broken: str) -> None:
+    if count > most:
         raise RecordingError(
-            f"holds at least {count} contiguous recordings ({MAX_STRETCHES} at most): repair its "
-            "time stamps or starts of segments, or cut it into several files"
+            f"holds at least {count} {what} ({most} at most): repair {broken}, or cut it into "
+            "several files"
         )
 
 

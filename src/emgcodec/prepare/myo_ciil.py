@@ -6,11 +6,11 @@ Names are ``<half>/subject<k>/<session>/R_<repetition>_C<gesture>.csv``. The ges
 
 from __future__ import annotations
 
-import json
 import re
 from functools import lru_cache
 from pathlib import Path
 
+from emgcodec.files import read_json
 from emgcodec.gestures import canonical_gesture
 from emgcodec.prepare.collection import Collection, PrepareError, Segment, Take, people
 from emgcodec.prepare.parse import exact_integers, one_gesture, table
@@ -32,10 +32,10 @@ def _stated(folder: Path) -> dict[str, str]:
     """What ``metadata.json`` of a folder, if it has one, calls the gesture of each file."""
     path = folder / "metadata.json"
     try:
-        facts = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        facts = read_json(path) if path.exists() else {}
         files = {k: v for k, v in facts.items() if isinstance(v, dict)}
         return {name.rpartition("/")[2]: str(v["class_name"]) for name, v in files.items()}
-    except (ValueError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, AttributeError) as error:
         raise PrepareError(f"{path}: expected class_name for each file, but {error}") from error
 
 

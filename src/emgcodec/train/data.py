@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Literal
@@ -16,7 +16,7 @@ from emgcodec.calibration import Calibration
 from emgcodec.codec import Codec
 from emgcodec.gestures import GESTURES, canonical_gesture
 from emgcodec.montage import Montage
-from emgcodec.recording import Recording
+from emgcodec.recording import Event, Recording
 from emgcodec.signal import Notch, Preparation, num_resampled
 from emgcodec.text import to_ids
 
@@ -28,6 +28,11 @@ CUED = ("3dc", "flexemg", "myo_readings")
 """Data sets whose labels are cues, which the hand follows some 0.3 s later."""
 
 _CUE_SECONDS = 0.5
+
+
+def reaction_time(dataset: str) -> float:
+    """Seconds by which hands may follow the labels of a data set."""
+    return _CUE_SECONDS if dataset in CUED else 0.0
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ def prepare(rec: Recording, codec: Codec, x: npt.NDArray[np.float32] | None = No
         sample_rate=rec.sample_rate,
         unit=rec.unit,
         x=x,
-        labels=_frame_labels(rec, codec, codec.num_frames(x.shape[1]), dataset in CUED),
+        labels=_frame_labels(rec, codec, codec.num_frames(x.shape[1]), dataset),
         keys=keys,
         pressed=pressed,
     )
@@ -116,16 +121,27 @@ def _keys(rec: Recording) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64
     return np.array(ids, np.int64), np.array(times, np.float64)
 
 
-def _frame_labels(rec: Recording, codec: Codec, frames: int, cued: bool) -> npt.NDArray[np.int64]:
+def _frame_labels(rec: Recording, codec: Codec, frames: int, dataset: str) -> npt.NDArray[np.int64]:
     """The label at each frame's last sample; what follows a cue too closely has none."""
-    time = (np.arange(frames) + 1) / codec.frame_rate
     labels = np.full(frames, UNLABELLED)
-    for event in rec.events:
+    for gesture, during in gesture_frames(rec.events, frames, codec.frame_rate, dataset):
+        labels[during] = gesture
+    return labels
+
+
+def gesture_frames(
+    events: Iterable[Event], frames: int, frame_rate: float, dataset: str
+) -> Iterator[tuple[int, npt.NDArray[np.bool_]]]:
+    """Each event that is a gesture: its index in `GESTURES`, and the frames (T,) that show it.
+
+    A frame counts by its last sample, and not where it follows a cue too closely.
+    """
+    time = (np.arange(frames) + 1) / frame_rate
+    for event in events:
         name = canonical_gesture(event.label)
         if event.kind == "gesture" and name is not None:
-            delay = _CUE_SECONDS if cued else 0.0
-            labels[(time > event.start + delay) & (time <= event.end)] = GESTURES.index(name)
-    return labels
+            during = (time > event.start + reaction_time(dataset)) & (time <= event.end)
+            yield GESTURES.index(name), during
 
 
 def first_blocks(segments: Iterable[Segment]) -> dict[str, list[Segment]]:
