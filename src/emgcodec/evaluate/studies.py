@@ -243,7 +243,7 @@ STUDIES = {
         "small",
         (
             *_PEOPLE,
-            "optim.steps=1500",
+            "optim.steps=3000",
             "optim.accumulate=1",
             "model.license=Trained on simulated typing alone.",
             "optim.lr=1e-3",
@@ -256,17 +256,14 @@ STUDIES = {
         ),
         _PAIR,
         ("teacher", "student alone"),
-        range(1),
+        range(3),
         _typing_protocol(
             "transformers on log spectrograms instead of the raw signal, at 31.25 frames a second",
-            1500,
+            3000,
         ),
         typing,
         simulated=_typists,
         error=True,
-        reading="One training each: a first look, and no claim. Alone the small one has not left "
-        "CTC's plateau when the steps end; with a teacher's scores, frame by frame, it has, with "
-        "the text or without. What a teacher gives one that is trained out is not known from it.",
     ),
     "rates": Study(
         "Frames a second, codes and levels",
