@@ -175,6 +175,7 @@ STUDIES = {
             "alone; 600 steps, codebooks from step 450 on; seed = fold",
         },
         gestures("3dc"),
+        minutes=4,
         tolerated=LARGEST_LOSS,
         reading="That the bottleneck costs gestures less than 1.5 points is not confirmed for two "
         "levels: it may cost up to two. The order of the settings follows neither bits nor levels, "
@@ -194,6 +195,7 @@ STUDIES = {
             "450 on, 200 more for readers; seed = fold",
         },
         gestures("3dc", "myo_laval"),
+        minutes=5,
     ),
     "distillation-gestures": Study(
         "What students keep of a teacher on its codebooks: gestures",
@@ -210,6 +212,7 @@ STUDIES = {
             "training people; calibrated",
         },
         gestures("3dc", "myo_laval"),
+        minutes=16,
         compare=agreement_with_teacher("3dc", "myo_laval"),
     ),
     "bottleneck-typing": Study(
@@ -231,6 +234,7 @@ STUDIES = {
         range(3),
         _typing_protocol("the TDS preset at 31.25 frames a second instead of 125, no masks", 2500),
         typing,
+        minutes=9,
         simulated=_typists,
         error=True,
         tolerated=LARGEST_LOSS,
@@ -262,6 +266,7 @@ STUDIES = {
             3000,
         ),
         typing,
+        minutes=22,
         simulated=_typists,
         error=True,
     ),
@@ -283,20 +288,22 @@ STUDIES = {
             "windows lose some; seed = fold",
         },
         by_levels("3dc", "myo_laval"),
+        minutes=5,
     ),
     "sizes": Study(
         "Parameters",
         "student",
-        ("optim.steps=1200",),
+        ("optim.steps=800",),
         _WIDTHS,
         ("student",),
         range(3),
         {
             "score": "balanced accuracy of frames of each person, as in the evidence table",
-            "training": "the student's recipe, 1200 steps each, which is too few for the large; "
+            "training": "the student's recipe, 800 steps each, which is too few for the large; "
             "seed = fold",
         },
         gestures("3dc", "myo_laval"),
+        minutes=15,
     ),
     **{
         f"without-{device}": Study(
@@ -312,6 +319,7 @@ STUDIES = {
                 "training": f"the student's recipe without {device}, 1200 steps; seed = fold",
             },
             probes(device),
+            minutes=12,
         )
         for device in _DEVICES
     },
@@ -330,6 +338,7 @@ STUDIES = {
             "is; without labels. What is scored is always the same",
         },
         by_calibration(*CORPORA),
+        minutes=5,
         row="student",
         reading="Of the first students, before those that are released now. Record some twenty "
         "seconds of several gestures and rest: that is most of what there is to gain. Five seconds "

@@ -30,6 +30,7 @@ class Study:
         protocol: How it is scored.
         score: Of a codec that has not met the people of a fold: ``scores`` by mode, data set and
             person, and whatever else there is to say.
+        minutes: Planned for a job, on one core.
         compare: Of the first baseline's codec and another of its codebooks, more to say.
         simulated: Makes the folder of typing to train on among the runs; None for the corpora.
         error: Whether less is better.
@@ -46,6 +47,7 @@ class Study:
     folds: Sequence[int]
     protocol: Mapping[str, str]
     score: Callable[[Codec, int, Path], dict[str, Any]]
+    minutes: float
     compare: Callable[[Codec, Codec, int, Path], dict[str, Any]] | None = None
     simulated: Callable[[Path], Path] | None = None
     error: bool = False

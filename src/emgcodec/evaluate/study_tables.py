@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from emgcodec.evaluate.studies import STUDIES
 from emgcodec.evaluate.study import Study
@@ -40,11 +41,31 @@ def write_studies(folder: Path, page: Path) -> None:
         "over trainings where the same people were scored after several.",
         "",
     ]
+    lines += _budget(found)
     for name, study in STUDIES.items():
         lines += _study(name, study, found[name])
     lines += _published(folder.parent / "distillation.json")
     with written_beside(page) as beside:
         beside.write_text("\n".join(lines), encoding="utf-8")
+
+
+def _budget(found: Mapping[str, Results]) -> Iterator[str]:
+    """What each study takes, and how much of it there is."""
+    yield from ("## Budget", "", *table_head(["", "jobs", "planned, core-hours", "run", "took"]))
+    sums = np.zeros(4)
+    for name, study in STUDIES.items():
+        jobs = len(study.variants) * len(study.folds)
+        seconds = [result["seconds"] for each in found[name].values() for result in each]
+        row = np.array([jobs, jobs * study.minutes / 60, len(seconds), sum(seconds) / 3600])
+        yield _budget_line(f"`{name}`", row)
+        sums += row
+    yield from (_budget_line("together", sums), "")
+
+
+def _budget_line(name: str, row: npt.NDArray[np.float64]) -> str:
+    jobs, planned, run, took = row
+    share = f"{run:.0f}" if run else "not run"
+    return table_line([name, f"{jobs:.0f}", f"{planned:.1f}", share, f"{took:.1f}" if run else ""])
 
 
 def _published(path: Path) -> Iterator[str]:
