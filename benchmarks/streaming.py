@@ -4,8 +4,9 @@
     python benchmarks/streaming.py --json docs/results/streaming.json --page docs/streaming.md
 
 One thread, processor time: the clock on the wall would measure the neighbours on a busy machine. A
-step is a `push` of one frame's samples at the codec's own rate. Warm steps come in
-bursts of one contender; cold ones take turns, so that each finds the caches full of the others.
+step is a `push` of one frame's samples at the codec's own rate. Warm steps come in bursts of one
+contender. Cold ones take turns, and other work fills the core's own caches between them; that of
+the last row of `OTHER_WORK` fills those that cores share, too, so that weights come from memory.
 Signals are noise, weights random but for the bundled student's: neither changes the work.
 """
 
@@ -34,6 +35,7 @@ STREAMS = 16
 BURST = 50
 WARM_UP_SECONDS = 12  # of signal: past the check of its unit, and all caches full
 MONTAGE = Montage.preset("emg2qwerty")
+OTHER_WORK = {"cold": 1 << 21, "memory": 1 << 25}  # bytes copied before a step
 BEGIN, END = "<!-- benchmark -->", "<!-- /benchmark -->"
 
 
@@ -118,18 +120,22 @@ def measure(count: int) -> list[dict[str, Any]]:
         field = -(-codec.receptive_field // codec.hop_length)
         again[name] = {"window": recompute(codec, 128), "field": recompute(codec, field)}
     warm = {key: Steps(each) for key, each in work.items()}
-    cold = {key: Steps(each) for key, each in work.items() if key[2] == 1}
+    cold = {
+        kind: {key[:2]: Steps(each) for key, each in work.items() if key[2] == 1}
+        for kind in OTHER_WORK
+    }
     slow = {(n, what): Steps(each) for n, kinds in again.items() for what, each in kinds.items()}
-    cold_others = [torch.randn(1 << 22) for _ in range(2)]  # 32 MiB: more than a core's own cache
+    copies = {kind: torch.zeros(2, size, dtype=torch.uint8) for kind, size in OTHER_WORK.items()}
     for _ in range(count):
         for steps in warm.values():
             steps.work()
             for _ in range(BURST):
                 steps()
-        for _ in range(BURST):
-            for steps in cold.values():
-                cold_others[0].copy_(cold_others[1])
-                steps()
+        for kind, (old, new) in copies.items():
+            for _ in range(BURST):
+                for steps in cold[kind].values():
+                    old.copy_(new)
+                    steps()
         for steps in slow.values():
             steps()
     rows = []
@@ -137,14 +143,17 @@ def measure(count: int) -> list[dict[str, Any]]:
         one, many = warm[name, runtime, 1], warm[name, runtime, STREAMS]
         frame = 1e3 / models[name].frame_rate
         median = one.milliseconds(0.5)
+        taken = {"warm": one} | {kind: each[name, runtime] for kind, each in cold.items()}
         rows.append(
             {
                 "codec": name,
                 "runtime": runtime,
                 "frame_ms": frame,
-                "warm_ms": [median, one.milliseconds(0.99)],
-                "cold_ms": [cold[name, runtime, 1].milliseconds(q) for q in (0.5, 0.99)],
-                "share_of_core": [median / frame, cold[name, runtime, 1].milliseconds(0.5) / frame],
+                **{
+                    f"{kind}_ms": [steps.milliseconds(q) for q in (0.5, 0.99)]
+                    for kind, steps in taken.items()
+                },
+                "share_of_core": [steps.milliseconds(0.5) / frame for steps in taken.values()],
                 "streams_16_over_1": many.milliseconds(0.5) / median,
                 "recompute_128_frames_over_step": slow[name, "window"].milliseconds(0.5) / median,
                 "recompute_field_over_step": slow[name, "field"].milliseconds(0.5) / median,
@@ -157,15 +166,17 @@ def measure(count: int) -> list[dict[str, Any]]:
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as a table."""
     lines = [
-        "| codec | runtime | step warm p50 / p99, ms | cold p50 / p99, ms | share of a core warm / "
-        "cold | 16 streams / 1 | 128 frames anew / step | whole field anew / step | state, KiB |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| codec | runtime | step warm p50 / p99, ms | cold p50 / p99, ms | from memory p50 / p99, "
+        "ms | share of a core warm / cold / from memory | 16 streams / 1 | 128 frames anew / step "
+        "| whole field anew / step | state, KiB |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        warm, cold = (" / ".join(f"{ms:.2f}" for ms in row[k]) for k in ("warm_ms", "cold_ms"))
+        steps = (row[f"{kind}_ms"] for kind in ("warm", *OTHER_WORK))
+        cells = " | ".join(" / ".join(f"{ms:.2f}" for ms in each) for each in steps)
         share = " / ".join(f"{100 * part:.1f} %" for part in row["share_of_core"])
         lines.append(
-            f"| {row['codec']} | {row['runtime']} | {warm} | {cold} | {share} "
+            f"| {row['codec']} | {row['runtime']} | {cells} | {share} "
             f"| {row['streams_16_over_1']:.1f} | {row['recompute_128_frames_over_step']:.1f} "
             f"| {row['recompute_field_over_step']:.1f} | {row['state_bytes'] / 1024:.0f} |"
         )
