@@ -304,6 +304,7 @@ def measure(args: Any) -> dict[str, Any]:
     return {
         "fold": args.fold,
         "minutes": args.minutes,
+        "precision": args.precision,
         "steps": found.steps,
         "codec_id": found.codec.codec_id,
         "own_heads": all(own_head(dataset) in found.codec.heads for dataset in CYCLE),
@@ -322,7 +323,7 @@ def page(results: Sequence[dict[str, Any]]) -> str:
     Raises:
         ValueError: if the results are not of one kind.
     """
-    same = ("minutes", "parameters", "own_heads", "threads")
+    same = ("minutes", "precision", "parameters", "own_heads", "threads")
     if len({tuple(result[name] for name in same) for result in results}) != 1:
         raise ValueError(f"{len(results)} results differ in {same}: run all folds alike")
     one = results[0]
@@ -336,7 +337,8 @@ def page(results: Sequence[dict[str, Any]]) -> str:
     steps = ", ".join(str(result["steps"]) for result in results)
     lines = [
         f"{len(results)} of 5 folds, for each a language model of {one['parameters'] / 1e6:.1f} M "
-        f"parameters and {one['minutes']:g} minutes ({steps} steps) on {one['threads']} threads. "
+        f"parameters and {one['minutes']:g} minutes ({steps} steps) of {one['threads']} threads, "
+        f"{one['precision']}. "
         "Takes of people whom neither codec nor language model has met; balanced accuracy in "
         "percent, mean over people ± deviation over people; answers are the gestures of the data "
         "set. Each session is calibrated on its first recordings (about one cycle, 15 to 45 s), "

@@ -129,6 +129,7 @@ def language_model(tokenizer: Any, codec: Codec, seed: int) -> Any:
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=0,
+        attn_implementation="eager",  # for sequences as short as these the others are slower
     )
     model = LlamaForCausalLM(config)
     init_embeddings(model, tokenizer, codec, seed=seed)
@@ -205,7 +206,13 @@ def padded(sequences: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tens
 
 
 def train(
-    model: Any, writer: Writer, takes: Sequence[Take], out: Path, minutes: float, seed: int
+    model: Any,
+    writer: Writer,
+    takes: Sequence[Take],
+    out: Path,
+    minutes: float,
+    seed: int,
+    precision: str,
 ) -> int:
     """Trains for some minutes, summed over interruptions, with a checkpoint every one of them.
 
@@ -242,7 +249,8 @@ def train(
             chosen = rng.choice(len(takes), BATCH, p=chance)
             ids, mask = padded([writer.lesson(takes[i], rng) for i in chosen])
             heard = _blurred(ids, writer, rng)
-            logits = model(input_ids=heard, attention_mask=mask).logits[:, :-1]
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+                logits = model(input_ids=heard, attention_mask=mask).logits[:, :-1].float()
             wanted = torch.where(mask[:, 1:] > 0, ids[:, 1:], -100)
             surprise = torch.nn.functional.cross_entropy(
                 logits.flatten(0, 1), wanted.flatten(), ignore_index=-100, reduction="none"
@@ -376,6 +384,12 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--model", help="codec that has not met them; default: bundled")
     parser.add_argument("--out", type=Path, default=Path("runs/llm"))
     parser.add_argument("--minutes", type=float, default=25.0)
+    parser.add_argument(
+        "--precision",
+        choices=["float32", "bf16"],
+        default="float32",
+        help="bf16 is twice as fast where the processor has it",
+    )
     parser.add_argument("--workers", type=int, default=2)
     return parser
 
@@ -428,7 +442,7 @@ def learn(args: argparse.Namespace) -> Learned:
     tokenizer = text_tokenizer(sorted({take.dataset for take in takes}))
     extend_tokenizer(tokenizer, codec)
     model, writer = language_model(tokenizer, codec, args.fold), Writer(tokenizer)
-    steps = train(model, writer, known, args.out, args.minutes, args.fold)
+    steps = train(model, writer, known, args.out, args.minutes, args.fold, args.precision)
     model.save_pretrained(args.out / "model")
     tokenizer.save_pretrained(args.out / "model")
     return Learned(codec, writer, model, steps, known, asked)
