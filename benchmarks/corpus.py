@@ -1,7 +1,7 @@
 """Bulk tokenization: speed, where the time goes, scaling, Ray's cost, bytes, memory.
 
     python benchmarks/corpus.py
-    python benchmarks/corpus.py --json docs/results/corpus.json
+    python benchmarks/corpus.py --json docs/results/corpus.json --page docs/llm.md
 
 Sessions are noise on two wristbands of 16 electrodes at 2 kHz, which changes the speed of nothing.
 Contenders take turns within a round; the median over rounds of their ratio is given.
@@ -30,7 +30,7 @@ from emgcodec.corpus.formats import FORMATS
 from emgcodec.corpus.row import Row
 from emgcodec.corpus.settings import Settings
 from emgcodec.evaluate.provenance import made_by
-from emgcodec.files import write_json
+from emgcodec.files import write_json, write_section
 from emgcodec.io import write_session
 from emgcodec.layouts import Layout
 from emgcodec.signal import Preparation
@@ -143,10 +143,37 @@ def peak_memory(source: Path, out: Path) -> float:
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
+def section(result: dict[str, Any]) -> str:
+    """The numbers in words."""
+    tokenize, memory = result["tokenize"], result["peak_memory_mib"]
+    parts = ", ".join(f"{name} {100 * share:.0f} %" for name, share in result["shares"].items())
+    ray = (
+        f"Ray takes {result['ray_seconds_more_than_pool']:.0f} s more than the pool, to start. "
+        if "ray_seconds_more_than_pool" in result
+        else ""
+    )
+    return (
+        f"A core makes {60 * result['hours_per_minute_and_core']:.0f} hours of {ELECTRODES} "
+        f"electrodes at {RATE / 1000:g} kHz into Parquet in an hour, two workers "
+        f"{result['two_workers_over_one']:.2f} times as many (whole builds of "
+        f"{60 * result['hours']:.0f} min of signal, the workers' start and all). {ray}"
+        f"Of the work in one process: {parts}. `tokenize` of a file costs "
+        f"{tokenize['plain_over_array']:.2f} times `tokenize` of the array in it, "
+        f"{tokenize['gzip_over_array']:.2f} times if it is compressed with gzip, and that of the "
+        f"array {tokenize['array_over_encode']:.2f} times `encode` alone: the next block is read "
+        "while one is encoded. An hour becomes "
+        f"{result['bytes_per_hour'] / 2**20:.1f} MiB. At most "
+        f"{', '.join(f'{mib:.0f} MiB for {name}' for name, mib in memory.items())}, torch and all. "
+        f"`{result['command']}`, commit `{result['commit']}`, medians of one run on "
+        f"{result['cores']} cores of {result['machine']}."
+    )
+
+
 def main() -> None:
     """Prints the numbers and, if asked, writes them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="write the numbers here")
+    parser.add_argument("--page", type=Path, help="and in words into this page")
     parser.add_argument("--rounds", type=int, default=5, help="of the short ones (5)")
     parser.add_argument("--builds", type=int, default=3, help="rounds of whole builds (3)")
     parser.add_argument("--minutes", type=float, default=24.0, help="of signal in them (24)")
@@ -186,6 +213,8 @@ def main() -> None:
     print(json.dumps(result, indent=1))
     if args.json:
         write_json(args.json, result)
+    if args.page:
+        write_section(args.page, "corpus", section(result))
 
 
 if __name__ == "__main__":

@@ -33,13 +33,12 @@ from emgcodec.evaluate.frames import Track, compressed, standardized, time_domai
 from emgcodec.evaluate.lda import Discriminant, Moments
 from emgcodec.evaluate.provenance import made_by
 from emgcodec.evidence import people
-from emgcodec.files import write_json
+from emgcodec.files import write_json, write_section
 from emgcodec.gestures import own_head
 from emgcodec.io import read_all
 from emgcodec.llm import GridLogitsProcessor, generated_tokens
 from emgcodec.train.data import gesture_frames
 
-OPEN, CLOSE = "<!-- numbers -->", "<!-- end of numbers -->"
 SHRINKAGES = (0.01, 0.1, 0.4, 0.8)
 WRITTEN = 8  # of each gesture of each data set
 NGRAM = 8  # ids: four frames of two levels
@@ -402,9 +401,7 @@ def main() -> None:
     if args.page:
         folder = Path(__file__).parents[1] / "docs" / "results" / "language_model"
         results = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-        before, rest = args.page.read_text("utf-8").split(OPEN)
-        after = rest.split(CLOSE)[1]
-        args.page.write_text(f"{before}{OPEN}\n{page(results)}\n{CLOSE}{after}", "utf-8")
+        write_section(args.page, "numbers", page(results))
         return
     if args.data is None:
         parser.error("--data: name the folder of the corpora")

@@ -27,7 +27,7 @@ import torch
 from emgcodec import Codec, Montage
 from emgcodec.evaluate.provenance import made_by
 from emgcodec.export import export
-from emgcodec.files import write_json
+from emgcodec.files import write_json, write_section
 from emgcodec.runtime import EdgeCodec
 from emgcodec.stream import EncodeStream
 
@@ -36,7 +36,6 @@ BURST = 50
 WARM_UP_SECONDS = 12  # of signal: past the check of its unit, and all caches full
 MONTAGE = Montage.preset("emg2qwerty")
 OTHER_WORK = {"cold": 1 << 21, "memory": 1 << 25}  # bytes copied before a step
-BEGIN, END = "<!-- benchmark -->", "<!-- /benchmark -->"
 
 
 @cache
@@ -204,9 +203,7 @@ def main() -> None:
     }
     write_json(args.json, result)
     if args.page:
-        before, rest = args.page.read_text("utf-8").split(BEGIN)
-        after = rest.split(END)[1]
-        args.page.write_text(f"{before}{BEGIN}\n{table(rows)}\n{END}{after}", "utf-8")
+        write_section(args.page, "benchmark", table(rows))
 
 
 if __name__ == "__main__":

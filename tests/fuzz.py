@@ -28,7 +28,7 @@ from fuzz_files import make, specimens
 from tqdm import tqdm
 
 from emgcodec.evaluate.provenance import made_by
-from emgcodec.files import write_json
+from emgcodec.files import write_json, write_section
 
 GOOD = ("read", "refused")
 LIMITS = {"seconds": 10, "bytes": 1 << 30}
@@ -42,8 +42,6 @@ SHARES = {
     "packets": 15,
 }
 """Hostile files of each kind, in percent."""
-
-BEGIN, END = "<!-- counts -->", "<!-- end of counts -->"
 
 _WAIT = 60  # seconds until a process that says nothing is taken for hung
 
@@ -253,9 +251,7 @@ def main() -> int:
     if args.json:
         write_json(args.json, result)
     if args.page:
-        before, rest = args.page.read_text("utf-8").split(BEGIN)
-        after = rest.split(END)[1]
-        args.page.write_text(f"{before}{BEGIN}\n{table(result)}\n{END}{after}", "utf-8")
+        write_section(args.page, "counts", table(result))
     return 1 if result["fuzz"]["failures"] or faults.counts["failed"] else 0
 
 

@@ -16,7 +16,7 @@ from emgcodec.card import model_card
 from emgcodec.cli import main
 from emgcodec.evaluate.rows import PROTOCOL, ROWS
 from emgcodec.evaluate.study_tables import write_studies
-from emgcodec.evaluate.tables import CLOSE, OPEN, readme_table, results_page
+from emgcodec.evaluate.tables import readme_table, results_page
 from emgcodec.evidence import (
     Summary,
     cell,
@@ -30,6 +30,7 @@ from emgcodec.folder import CARD_FILE
 from emgcodec.pretrained import find_model
 
 ROOT = Path(__file__).parents[1]
+OPEN, CLOSE = "<!-- evidence -->", "<!-- /evidence -->"
 WAYS = ("codec", "noise", "mean_spectrum", "level_pca")
 
 

@@ -55,6 +55,21 @@ def write_json(path: Path, content: object) -> None:
         beside.write_text(text + "\n", encoding="utf-8")
 
 
+def write_section(page: Path, name: str, text: str) -> None:
+    """Replaces what stands between a page's marks ``<!-- name -->`` and ``<!-- /name -->``.
+
+    Raises:
+        ValueError: if the page lacks the marks.
+    """
+    first, last = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, opened, rest = page.read_text("utf-8").partition(first)
+    _, closed, after = rest.partition(last)
+    if not (opened and closed):
+        raise ValueError(f"{page} lacks the marks {first} and {last}: put them where to write")
+    with written_beside(page) as beside:
+        beside.write_text(f"{before}{first}\n{text}\n{last}{after}", encoding="utf-8")
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object that a file holds.
 

@@ -22,12 +22,9 @@ from emgcodec.evidence import (
     table_head,
     table_line,
 )
-from emgcodec.files import written_beside
+from emgcodec.files import write_section, written_beside
 
 Results = Mapping[str, Sequence[Result]]
-
-OPEN, CLOSE = "<!-- evidence -->", "<!-- /evidence -->"
-"""What stands around the generated table in README."""
 
 _COMPARED = {
     "student": {
@@ -215,16 +212,6 @@ def write_tables(results: Results, page: Path, readme: Path | None) -> None:
         ValueError: if README lacks the marks.
     """
     if readme is not None:
-        text = readme.read_text("utf-8")
-        before, opened, rest = text.partition(OPEN)
-        _, closed, after = rest.partition(CLOSE)
-        if not (opened and closed):
-            raise ValueError(
-                f"{readme} lacks the marks {OPEN} and {CLOSE}: put them where to write"
-            )
-        with written_beside(readme) as beside:
-            beside.write_text(
-                f"{before}{OPEN}\n{readme_table(results)}\n{CLOSE}{after}", encoding="utf-8"
-            )
+        write_section(readme, "evidence", readme_table(results))
     with written_beside(page) as beside:
         beside.write_text(results_page(results), encoding="utf-8")
