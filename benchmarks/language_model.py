@@ -406,7 +406,7 @@ def main() -> None:
     if args.data is None:
         parser.error("--data: name the folder of the corpora")
     command = f"python benchmarks/language_model.py --data $EMGCODEC_DATA --fold {args.fold}"
-    command += f" --minutes {args.minutes:g} --model {args.model}"
+    command += f" --minutes {args.minutes:g} --precision {args.precision} --model {args.model}"
     result = made_by(command, "transformers") | measure(args)
     print(json.dumps(result, indent=1))
     if args.json:
