@@ -184,7 +184,7 @@ def main() -> None:
     codec = Codec.from_pretrained()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        one = next(sessions(folder / "one", 1, 60).iterdir())
+        one = next(sessions(folder / "one", 1, 600).iterdir())
         result: dict[str, Any] = {"tokenize": reading(codec, one, args.rounds)}
         print(result["tokenize"], flush=True)
         result["shares"] = shares(codec, one, folder, args.rounds)

@@ -5,7 +5,6 @@ NumPy only, as `stream` is: the codec in torch and an exported one share it.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -17,7 +16,7 @@ from emgcodec.calibration import Calibration, Calibrations
 from emgcodec.config import CodecConfig
 from emgcodec.io import read
 from emgcodec.montage import Montage, MontageError
-from emgcodec.recording import Recording, RecordingError, check_sample_rate
+from emgcodec.recording import Recording, RecordingError, check_sample_rate, one_ahead
 from emgcodec.signal import Framing, LevelMeter, Preparation, num_resampled, usable_electrodes
 from emgcodec.stream import (
     BoolArray,
@@ -71,12 +70,18 @@ def tokenize(
     meter = LevelMeter(rec.num_electrodes, _LEVEL_WINDOW)
     preparation = Preparation(rec.sample_rate, stepper.sample_rate, rec.num_electrodes, mains)
     codes = [np.zeros((stepper.num_codebooks, 0), np.int64)]
-    left = num_resampled(rec.num_samples, rec.sample_rate, stepper.sample_rate)
-    for x, good in blocks(rec, preparation, stepper.hop_length, stepper.block_frames):
-        meter.push(x[:, :left], good[:, :left])  # without what fills up the last frame
-        left -= x.shape[1]
-        usable = usable_electrodes(good[order], stepper.hop_length)
-        codes.append(stepper.encode([0], x[order][None], usable[None])[0])
+    num_samples = num_resampled(rec.num_samples, rec.sample_rate, stepper.sample_rate)
+
+    def prepared() -> Iterator[tuple[FloatArray, BoolArray]]:
+        left = num_samples
+        for x, good in blocks(rec, preparation, stepper.hop_length, stepper.block_frames):
+            meter.push(x[:, :left], good[:, :left])  # without what fills up the last frame
+            left -= x.shape[1]
+            yield x[order], usable_electrodes(good[order], stepper.hop_length)
+
+    short = num_samples <= stepper.hop_length * stepper.block_frames
+    for x, usable in prepared() if short else one_ahead(prepared()):
+        codes.append(stepper.encode([0], x[None], usable[None])[0])
     found_codes = np.concatenate(codes, axis=1)
     valid: BoolArray = np.asarray((found_codes >= 0).all(axis=0))
     if len(valid) > 1 and not valid.any():
@@ -180,12 +185,16 @@ def blocks(
     framing = Framing(preparation, hop_length, frames)
     size = frames * hop_length
     check = UnitCheck(rec.unit)
-    for raw in itertools.chain(rec.blocks(), [None]):
-        if raw is None:
-            check.finish()
-            x, good = framing.flush()
-        else:
-            check.push(raw)
-            x, good = framing.push(raw)
-        for start in range(0, x.shape[1], size):
-            yield x[:, start : start + size], good[:, start : start + size]
+    for raw in rec.blocks():
+        check.push(raw)
+        for start in range(0, raw.shape[1], size):
+            x, good = framing.push(raw[:, start : start + size])
+            yield from _cut(x, good, size)
+    check.finish()
+    yield from _cut(*framing.flush(), size)
+
+
+def _cut(x: FloatArray, good: BoolArray, size: int) -> Iterator[tuple[FloatArray, BoolArray]]:
+    """At most so many samples at a time."""
+    for start in range(0, x.shape[1], size):
+        yield x[:, start : start + size], good[:, start : start + size]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,16 @@ UNITS: dict[str, float] = {"uV": 1.0, "mV": 1e3, "V": 1e6, "adc": 1.0}
 """Factor to microvolt; ``adc`` counts have none and stay as they are."""
 
 FloatArray = npt.NDArray[np.float32]
+_T = TypeVar("_T")
+
+
+def one_ahead(items: Iterator[_T]) -> Iterator[_T]:
+    """The items; while one is worked on, the next is made in a thread."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = thread.submit(next, items, None)
+            yield item
 
 
 class RecordingError(ValueError):
@@ -217,15 +227,8 @@ class Recording:
         size = max(1, min(size, MAX_BLOCK_VALUES // self.num_electrodes))
         starts = range(0, self.num_samples, size)
         blocks = (self.read(start, start + size) for start in starts)
-        if isinstance(self._source, np.ndarray) or len(starts) < 2:
-            yield from blocks
-            return
-        with ThreadPoolExecutor(1) as ahead:
-            coming = ahead.submit(next, blocks)
-            for _ in starts[1:]:
-                block, coming = coming.result(), ahead.submit(next, blocks)
-                yield block
-            yield coming.result()
+        at_hand = isinstance(self._source, np.ndarray) or len(starts) < 2
+        yield from blocks if at_hand else one_ahead(blocks)
 
     def watch(self, wrap: Callable[[SignalSource], SignalSource]) -> None:
         """Puts something between the recording and the file that its signal stays in, if any."""

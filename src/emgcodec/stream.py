@@ -22,6 +22,7 @@ LOWEST_SD, HIGHEST_SD = 0.05, 20_000.0
 """Robust standard deviations (µV) outside of which a unit must be wrong."""
 
 _LONGEST_JUMP = 3600.0  # seconds; a device's counter that runs on by more is wrong
+_JUDGED_SAMPLES = 4000  # of each electrode and block: its median is known to a few percent
 _JUDGED_SECONDS = 10.0  # of a stream's signal, before its unit is believed
 
 FloatArray = npt.NDArray[np.float32]
@@ -204,7 +205,7 @@ class UnitCheck:
     def push(self, block: FloatArray) -> None:
         """Looks at (C, n) samples."""
         if self._unit != "adc" and block.shape[1] > 1:
-            stride = max(1, block.shape[1] // 10_000)
+            stride = max(1, block.shape[1] // _JUDGED_SAMPLES)
             self._found.append(float(np.median(robust_sd(block[:, ::stride]))))
 
     def finish(self) -> None:
