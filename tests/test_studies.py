@@ -234,13 +234,19 @@ def test_calibration_hears_more_and_more(
 def test_a_probe_reads_codes_of_a_device_that_the_codec_never_met(
     world: Path, trainings: list[Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small_study("without-3dc", monkeypatch)
-    assert study("without-3dc", tmp_path, "--data", world, "--fold", "1") == 0
-    result = json.loads((tmp_path / "studies" / "without-3dc" / "toy.1.json").read_text())
+    small_study("devices", monkeypatch, score=study_scores.probes("3dc"))
+    assert study("devices", tmp_path, "--data", world, "--fold", "1") == 0
+    result = json.loads((tmp_path / "studies" / "devices" / "toy.1.json").read_text())
     assert set(result["scores"]) == {"its codes", "random weights' codes", "k-means codes"}
     for corpora in result["scores"].values():
         assert 0 < corpora["3dc"]["3dc/P1"] <= 1
     assert result["scores"]["k-means codes"]["3dc"]["3dc/P1"] > 0.5  # of three gestures, told apart
+    write_studies(tmp_path / "studies", tmp_path / "page.md")
+    page = (tmp_path / "page.md").read_text()
+    line = next(line for line in page.splitlines() if line.startswith("| toy | 3dc (1) |"))
+    ours, random, kmeans = (100 * result["scores"][m]["3dc"]["3dc/P1"] for m in result["scores"])
+    assert f"| {ours - kmeans:+.1f} (at least {ours - kmeans:+.1f}) |" in line
+    assert f"| {ours - random:+.1f} (at least {ours - random:+.1f}) | 1 of 3 |" in line
 
 
 @pytest.mark.parametrize("name", studies.STUDIES)

@@ -191,6 +191,11 @@ def points(lost: float, most: float) -> str:
     return "not run" if np.isnan(lost) else f"{100 * lost:+.1f} (at most {100 * most:+.1f})"
 
 
+def gained(lost: float, most: float) -> str:
+    """The same the other way round: points gained, and at least so."""
+    return "not run" if np.isnan(lost) else f"{-100 * lost:+.1f} (at least {-100 * most:+.1f})"
+
+
 def cell(results: Sequence[Result], *keys: str) -> str:
     """A table's cell: mean [95 % interval] ± deviation over people in percent, or ``not run``.
 
@@ -245,5 +250,4 @@ def gain(
     results: Mapping[str, Sequence[Result]], row: str, rival: str, mode: Start, corpus: str
 ) -> str:
     """A table's cell: points that a row has over another on the same people, and at least so."""
-    lost, most = lost_to(results.get(row, ()), results.get(rival, ()), mode, corpus)
-    return "not run" if np.isnan(lost) else f"{-100 * lost:+.1f} (at least {-100 * most:+.1f})"
+    return gained(*lost_to(results.get(row, ()), results.get(rival, ()), mode, corpus))

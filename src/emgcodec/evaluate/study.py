@@ -31,6 +31,8 @@ class Study:
         score: Of a codec that has not met the people of a fold: ``scores`` by mode, data set and
             person, and whatever else there is to say.
         minutes: Planned for a job, on one core.
+        contrasts: Ways of scoring that are set against each other; the table then has a row for
+            each data set.
         compare: Of the first baseline's codec and another of its codebooks, more to say.
         simulated: Makes the folder of typing to train on among the runs; None for the corpora.
         error: Whether less is better.
@@ -48,6 +50,7 @@ class Study:
     protocol: Mapping[str, str]
     score: Callable[[Codec, int, Path], dict[str, Any]]
     minutes: float
+    contrasts: Sequence[tuple[str, str]] = ()
     compare: Callable[[Codec, Codec, int, Path], dict[str, Any]] | None = None
     simulated: Callable[[Path], Path] | None = None
     error: bool = False

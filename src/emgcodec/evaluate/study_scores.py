@@ -133,16 +133,17 @@ def _recording(codec: Codec, take: Take, length: int | None = None) -> Recording
 
 
 def probes(*corpora: str) -> Score:
-    """A linear probe on the codes of a codec, and on others' of the same rate; calibrated.
+    """A linear probe on the codes of a codec that has not met a corpus, and on others' codes.
 
-    It is fitted on other people of the device. Others' codes are those of a codec of random
-    weights, and residual k-means of classic features.
+    It is fitted on other people of the corpus, all calibrated. Others' codes are those of a codec
+    of random weights at the same rate, and residual k-means of classic features.
     """
 
     def score(codec: Codec, fold: int, data: Path) -> dict[str, Any]:
         scores: dict[str, dict[str, Any]] = {}
         codecs = {"its codes": codec, "random weights' codes": untrained(fold, data)}
-        for corpus in corpora:
+        met = codec.config.provenance.get("data") or {}
+        for corpus in (corpus for corpus in corpora if corpus not in met):
             tasks = {
                 name: _task("tokens", data, corpus, each, fold) for name, each in codecs.items()
             }

@@ -16,6 +16,7 @@ from emgcodec.evaluate.study_scores import WHOSE
 from emgcodec.evidence import (
     Result,
     Summary,
+    gained,
     load_results,
     paired_loss,
     paired_loss_over_trainings,
@@ -88,7 +89,39 @@ def _published(path: Path) -> Iterator[str]:
 def _study(name: str, study: Study, results: Results) -> Iterator[str]:
     yield from (f"## {study.title}", "")
     yield from (f"- {key}: {text}." for key, text in study.protocol.items())
-    places = _places(results)
+    if study.contrasts:
+        yield from ("", *_contrasts(study, results))
+    else:
+        yield from _variants(study, results)
+    yield ""
+    if all(len(results.get(variant, ())) == len(study.folds) for variant in study.variants):
+        yield from (study.reading, "") if study.reading else ()
+    yield from (*_rerun(name, results), "")
+
+
+def _contrasts(study: Study, results: Results) -> Iterator[str]:
+    """Ways of scoring side by side, data set by data set, and points between some of them."""
+    modes = list(dict.fromkeys(mode for mode, _ in _places(results)))
+    heads = ["codec", "data set (people)", *modes]
+    heads += [f"{ours} over {theirs}" for ours, theirs in study.contrasts]
+    yield from table_head([*heads, "folds"])
+    for variant in study.variants:
+        found = results.get(variant, ())
+        if not found:
+            yield f"| {variant} |" + " |" * (len(heads) - 1) + " not run |"
+        for corpus in dict.fromkeys(corpus for _, corpus in _places({variant: found})):
+            people = {mode: pooled(found, "scores", mode, corpus) for mode in modes}
+            cells = [variant, f"{corpus} ({len(people[modes[0]])})"]
+            cells += [str(Summary.of(each)) for each in people.values()]
+            for ours, theirs in study.contrasts:
+                cells += [gained(*paired_loss(people[ours], people[theirs]))]
+            yield table_line([*cells, f"{len(found)} of {len(study.folds)}"])
+
+
+def _variants(study: Study, results: Results) -> Iterator[str]:
+    """Variants one below the other, and what they lose against others."""
+    by_levels = any("bit_rate" in r for found in results.values() for r in found)
+    places = [] if by_levels else _places(results)
     modes = [" ".join(place) for place in places]
     heads = ["", "encoder", "bits a frame", "perplexity / size by level", *modes]
     heads += [f"lost against {name}, {modes[-1]}" for name in study.baselines if modes]
@@ -102,19 +135,16 @@ def _study(name: str, study: Study, results: Results) -> Iterator[str]:
         size = f"{found[0]['encoder_parameters'] / 1e6:.2f} M"
         cells = [variant, size, str(found[0]["bits_per_frame"]), _usage(found)]
         cells += [str(Summary.of(pooled(found, "scores", *place))) for place in places]
-        lost = {b: _loss(study, results, variant, b, places[-1]) for b in study.baselines}
+        baselines = study.baselines if places else ()
+        lost = {b: _loss(study, results, variant, b, places[-1]) for b in baselines}
         cells += ["" if base == variant else points(*each) for base, each in lost.items()]
         yield table_line([*cells, f"{len(found)} of {len(study.folds)}"])
-    if any("bit_rate" in r for found in results.values() for r in found):
+    if by_levels:
         yield from _levels(study, results)
     if study.compare is not None:
         yield from _codes(study, results)
-    yield ""
     if study.tolerated is not None and places:
-        yield from (_verdict(study, results, places[-1], study.tolerated), "")
-    if all(len(results.get(variant, ())) == len(study.folds) for variant in study.variants):
-        yield from (study.reading, "") if study.reading else ()
-    yield from (*_rerun(name, results), "")
+        yield from ("", _verdict(study, results, places[-1], study.tolerated))
 
 
 def _verdict(study: Study, results: Results, place: tuple[str, str], most: float) -> str:
@@ -130,10 +160,11 @@ def _verdict(study: Study, results: Results, place: tuple[str, str], most: float
 
 
 def _levels(study: Study, results: Results) -> Iterator[str]:
-    """What the first levels cost, and how like the signal what they give is."""
+    """What the first levels cost and tell, and how like the signal what they give is."""
     metrics = {"envelope_correlation": 2, "log_spectral_distance": 1}
     corpora = list(dict.fromkeys(corpus for _, corpus in _places(results)))
     heads = ["", "levels", "tokens a second", "bits a second with levels of electrodes"]
+    heads += [f"accuracy, {corpus}" for corpus in corpora]
     heads += [f"{m.replace('_', ' ')}, {corpus}" for m in metrics for corpus in corpora]
     heads += ["encoding, Mflop for a second of 8 electrodes"]
     yield from ("", *table_head(heads))
@@ -143,6 +174,7 @@ def _levels(study: Study, results: Results) -> Iterator[str]:
             rates = [rate for r in found for rate in r["bit_rate"][mode].values()]
             cells = [variant, str(levels), f"{levels * found[0]['frame_rate']:.0f}"]
             cells += [f"{np.mean(rates):.0f}"]
+            cells += [str(Summary.of(pooled(found, "scores", mode, corpus))) for corpus in corpora]
             for metric, digits in metrics.items():
                 for corpus in corpora:
                     people = pooled(found, "reconstruction", mode, corpus, metric, "codec")
