@@ -102,16 +102,17 @@ def run_study_job(
         for change in study.variants[variant]
     )
     fixed = (*study.fixed, *own, *place, *changes)
-    teacher = folder(study.baselines[0]) / "model"
-    taught = study.compare is not None and variant != study.baselines[0]
-    if taught and not teacher.is_dir():
-        raise ValueError(f"{teacher} is missing: run --variant {study.baselines[0]!r} first")
+    teacher = None
+    if study.compare is not None and variant != (guide := study.baselines[0]):
+        teacher = folder(guide) / "model"
+        if not teacher.is_dir():
+            raise ValueError(f"{teacher} is missing: run --variant {guide!r} first")
     codec = Codec.from_pretrained(trained(study.recipe, folder(variant), fixed, data))
     scores = study.score(codec, fold, data)
-    if study.compare is not None and taught:
-        guide = Codec.from_pretrained(teacher)
-        if codec.vocab_id == guide.vocab_id:
-            scores |= study.compare(guide, codec, fold, data)
+    if study.compare is not None and teacher is not None:
+        taught_by = Codec.from_pretrained(teacher)
+        if codec.vocab_id == taught_by.vocab_id:
+            scores |= study.compare(taught_by, codec, fold, data)
     return {
         **said,
         "study": name,
