@@ -29,6 +29,9 @@ from emgcodec.files import written_beside
 
 Results = Mapping[str, Sequence[Result]]
 
+PICTURES = {"rates": "study-rates.svg", "calibration": "study-calibration.svg"}
+"""Studies that docs/make_study_pictures.py draws, once something was run."""
+
 
 def write_studies(folder: Path, page: Path) -> None:
     """Writes the page of all studies whose results lie in folders of their names."""
@@ -94,6 +97,8 @@ def _study(name: str, study: Study, results: Results) -> Iterator[str]:
     else:
         yield from _variants(study, results)
     yield ""
+    if name in PICTURES and any(results.values()):
+        yield from (f"![{study.title}](pictures/{PICTURES[name]})", "")
     if all(len(results.get(variant, ())) == len(study.folds) for variant in study.variants):
         yield from (study.reading, "") if study.reading else ()
     yield from (*_rerun(name, results), "")

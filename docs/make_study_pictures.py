@@ -1,0 +1,110 @@
+"""The pictures of docs/studies.md, from docs/results/studies: python docs/make_study_pictures.py.
+
+On a transparent ground in colours that are seen on light and dark ones.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from emgcodec.evaluate.studies import STUDIES
+from emgcodec.evaluate.study_tables import PICTURES
+from emgcodec.evidence import Result, load_results, pooled
+
+INK = "#7b8794"
+COLOURS = ("#4e9bd8", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#9c755f")
+MARKS = ("o", "s", "^")
+LEGEND = {"frameon": False, "fontsize": 8, "labelcolor": INK, "loc": "center left",
+          "bbox_to_anchor": (1, 0.5)}  # fmt: skip
+STARTS = ("cold", "first 5 s", "first 20 s", "one block", "all, what is scored too")
+DOCS = Path(__file__).parent
+
+
+def draw(results: Path, folder: Path) -> None:
+    """Writes the pictures of the studies that were run into a folder."""
+    for name, file in PICTURES.items():
+        found = load_results(results / name)
+        if any(found.values()):
+            drawn = {"rates": draw_rates, "calibration": draw_calibration}[name](found)
+            drawn.savefig(folder / file, transparent=True, metadata={"Date": None})
+
+
+def panels(number: int) -> tuple[Figure, list[Axes]]:
+    """Panels side by side, percent over something."""
+    figure = Figure(figsize=(4.5 * number + 2, 3.6), layout="constrained")
+    axes = list(figure.subplots(1, number, sharey=True, squeeze=False)[0])
+    for axis in axes:
+        axis.tick_params(colors=INK, labelsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.spines[["left", "bottom"]].set_color(INK)
+        axis.grid(color=INK, alpha=0.25, lw=0.5)
+    axes[0].set_ylabel("balanced accuracy, %", color=INK, fontsize=9)
+    return figure, axes
+
+
+def corpora(found: Mapping[str, Sequence[Result]]) -> list[str]:
+    """Data sets that were scored."""
+    modes = (mode for each in found.values() for r in each for mode in r["scores"].values())
+    return list(dict.fromkeys(corpus for mode in modes for corpus in mode))
+
+
+def mean(found: Sequence[Result], mode: str, corpus: str) -> float:
+    """Over people, in percent."""
+    return 100 * float(np.mean(list(pooled(found, "scores", mode, corpus).values())))
+
+
+def draw_calibration(found: Mapping[str, Sequence[Result]]) -> Figure:
+    """Accuracy from each start; dashed, from what other people recorded."""
+    figure, (axis,) = panels(1)
+    (student,) = found.values()
+    for corpus, colour in zip(corpora(found), COLOURS, strict=False):
+        heard = [mean(student, start, corpus) for start in STARTS]
+        axis.plot(range(len(STARTS)), heard, "o-", color=colour, label=corpus, ms=4)
+        axis.axhline(mean(student, "other people", corpus), color=colour, ls=":", lw=0.8)
+    names = ("cold", "5 s", "20 s", "one block", "all")
+    axis.set_xticks(range(len(STARTS)), names)
+    axis.set_xlabel("heard of the wearing; dotted: of other people", color=INK, fontsize=9)
+    axis.legend(**LEGEND)
+    return figure
+
+
+def draw_rates(found: Mapping[str, Sequence[Result]]) -> Figure:
+    """Accuracy over bits a second; a line is a model, its points are first levels."""
+    figure, axes = panels(len(corpora(found)))
+    run = [variant for variant in STUDIES["rates"].variants if found.get(variant)]
+    rates, sizes = ({variant.split(", ")[part]: None for variant in run} for part in (0, 1))
+    colour = dict(zip(rates, COLOURS, strict=False))
+    mark = dict(zip(sizes, MARKS, strict=False))
+    for axis, corpus in zip(axes, corpora(found), strict=True):
+        for variant in run:
+            rate, size = variant.split(", ")
+            levels = list(found[variant][0]["scores"])
+            bits = [
+                np.mean([b for r in found[variant] for b in r["bit_rate"][level].values()])
+                for level in levels
+            ]
+            heard = [mean(found[variant], level, corpus) for level in levels]
+            axis.plot(bits, heard, f"{mark[size]}-", color=colour[rate], ms=4, lw=0.8)
+        axis.set_xscale("log")
+        axis.set_xlabel("bits a second, with levels of electrodes", color=INK, fontsize=9)
+        axis.set_title(corpus, color=INK, fontsize=9)
+    told = [axes[0].plot([], [], color=colour[rate], label=rate)[0] for rate in rates]
+    told += [axes[0].plot([], [], mark[size], color=INK, ms=4, label=size)[0] for size in sizes]
+    axes[-1].legend(handles=told, **LEGEND)
+    return figure
+
+
+if __name__ == "__main__":
+    mpl.rcParams["svg.hashsalt"] = "emgcodec"
+    mpl.rcParams["svg.fonttype"] = "none"
+    draw(
+        DOCS / "results" / "studies",
+        Path(sys.argv[1]) if len(sys.argv) > 1 else DOCS / "pictures",
+    )
