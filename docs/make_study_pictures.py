@@ -33,7 +33,8 @@ def draw(results: Path, folder: Path) -> None:
         found = load_results(results / name)
         if any(found.values()):
             drawn = {"rates": draw_rates, "calibration": draw_calibration}[name](found)
-            drawn.savefig(folder / file, transparent=True, metadata={"Date": None})
+            with mpl.rc_context({"svg.hashsalt": "emgcodec", "svg.fonttype": "none"}):
+                drawn.savefig(folder / file, transparent=True, metadata={"Date": None})
 
 
 def panels(number: int) -> tuple[Figure, list[Axes]]:
@@ -102,8 +103,6 @@ def draw_rates(found: Mapping[str, Sequence[Result]]) -> Figure:
 
 
 if __name__ == "__main__":
-    mpl.rcParams["svg.hashsalt"] = "emgcodec"
-    mpl.rcParams["svg.fonttype"] = "none"
     draw(
         DOCS / "results" / "studies",
         Path(sys.argv[1]) if len(sys.argv) > 1 else DOCS / "pictures",

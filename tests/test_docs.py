@@ -119,7 +119,7 @@ def test_the_examples_of_wristbands_and_armbands_run(
 def test_the_pictures_are_what_the_code_draws(tmp_path: Path) -> None:
     image = pytest.importorskip("matplotlib.image")
     runpy.run_path(str(DOCS / "make_pictures.py"))["draw"](tmp_path)
-    pictures = sorted(path.name for path in (DOCS / "pictures").iterdir())
+    pictures = sorted(path.name for path in (DOCS / "pictures").glob("*.png"))
     assert sorted(path.name for path in tmp_path.iterdir()) == pictures
     page = (DOCS / "concepts.md").read_text("utf-8")
     for name in pictures:
@@ -129,3 +129,22 @@ def test_the_pictures_are_what_the_code_draws(tmp_path: Path) -> None:
         # A code or two may be another on another processor: a tie.
         other = np.mean(np.abs(drawn - kept).max(axis=2) > 0.1)
         assert other < 0.002, f"{name}: run python docs/make_pictures.py"
+
+
+def test_the_pictures_of_studies_tell_what_the_results_do(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    runpy.run_path(str(DOCS / "make_study_pictures.py"))["draw"](
+        DOCS / "results" / "studies", tmp_path
+    )
+    pictures = sorted((DOCS / "pictures").glob("*.svg"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [path.name for path in pictures]
+    page = (DOCS / "studies.md").read_text("utf-8")
+    for path in pictures:
+        assert f"(pictures/{path.name})" in page
+        drawn = (tmp_path / path.name).read_text("utf-8")
+        kept = path.read_text("utf-8")
+        assert _numbers(drawn) == pytest.approx(_numbers(kept), abs=0.01), path.name
+
+
+def _numbers(svg: str) -> list[float]:
+    return [float(found) for found in re.findall(r"[ML] (\S+) ", svg)]
