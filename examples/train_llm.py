@@ -13,8 +13,6 @@ not met. Interrupted, it goes on where it was. Needs `pip install '.[io,llm]'`.
 from __future__ import annotations
 
 import argparse
-import math
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,9 +21,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from small_llm import Lessons, add_training, language_model, padded, train
 from tokenizers import Tokenizer, models, pre_tokenizers
 from tqdm import tqdm
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from emgcodec import GESTURES, Codec
 from emgcodec.corpus import build
@@ -33,7 +32,7 @@ from emgcodec.evaluate.rows import require_strangers
 from emgcodec.evidence import people
 from emgcodec.gestures import own_head
 from emgcodec.io import write
-from emgcodec.llm import EmgVocabulary, extend_tokenizer, init_embeddings
+from emgcodec.llm import EmgVocabulary, extend_tokenizer
 from emgcodec.recording import Event
 from emgcodec.simulate import Person, gesture_recording
 from emgcodec.train.data import gesture_frames
@@ -114,28 +113,6 @@ def text_tokenizer(datasets: Sequence[str]) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=made, **special)
 
 
-def language_model(tokenizer: Any, codec: Codec, seed: int) -> Any:
-    """A Llama from scratch, whose codes start where the codec has them."""
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=192,
-        intermediate_size=512,
-        num_hidden_layers=5,
-        num_attention_heads=6,
-        attention_dropout=0.1,
-        max_position_embeddings=2 * FRAMES * codec.num_codebooks,
-        tie_word_embeddings=True,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
-        attn_implementation="eager",  # for sequences as short as these the others are slower
-    )
-    model = LlamaForCausalLM(config)
-    init_embeddings(model, tokenizer, codec, seed=seed)
-    return model
-
-
 @dataclass(frozen=True)
 class Writer:
     """Passages as sequences of ids."""
@@ -194,100 +171,14 @@ def balanced(takes: Sequence[Take]) -> np.ndarray:
     return weight / weight.sum()
 
 
-def padded(sequences: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and attention mask, (B, longest)."""
-    longest = max(map(len, sequences))
-    ids = torch.zeros(len(sequences), longest, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for row, sequence in enumerate(sequences):
-        ids[row, : len(sequence)] = torch.tensor(sequence)
-        mask[row, : len(sequence)] = 1
-    return ids, mask
+def lessons(takes: Sequence[Take], writer: Writer) -> Lessons:
+    """Passages of takes."""
+    chance = balanced(takes)
 
+    def draw(rng: np.random.Generator) -> list[list[int]]:
+        return [writer.lesson(takes[i], rng) for i in rng.choice(len(takes), BATCH, p=chance)]
 
-def train(
-    model: Any,
-    writer: Writer,
-    takes: Sequence[Take],
-    out: Path,
-    minutes: float,
-    seed: int,
-    precision: str,
-) -> int:
-    """Trains for some minutes, summed over interruptions, with a checkpoint every one of them.
-
-    Returns:
-        How many steps that were.
-
-    Raises:
-        ValueError: if `out` holds a model of other people, tokens or minutes.
-    """
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.1)
-    state, done, step = out / "checkpoint.pt", 0.0, 0
-    people_, vocab = sorted({take.subject for take in takes}), writer.vocabulary.layout.vocab_id
-    this = {"minutes": minutes, "seed": seed, "people": people_, "tokens": vocab}
-    if state.is_file():
-        saved = torch.load(state, weights_only=True)
-        if saved["this"] != this:
-            raise ValueError(f"--out {out} holds a model of other people, tokens or minutes")
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        done, step = saved["done"], saved["step"]
-
-    def save() -> None:
-        tensors = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-        torch.save(tensors | {"done": done, "step": step, "this": this}, state.with_suffix(".new"))
-        state.with_suffix(".new").replace(state)
-
-    chance, kept = balanced(takes), done
-    name_ids = torch.tensor(writer.names())
-    model.train()
-    with tqdm(total=minutes, initial=done, desc="training", unit="min") as bar:
-        while done < minutes:
-            began = time.monotonic()
-            rng = np.random.default_rng([seed, step])
-            chosen = rng.choice(len(takes), BATCH, p=chance)
-            ids, mask = padded([writer.lesson(takes[i], rng) for i in chosen])
-            heard = _blurred(ids, writer, rng)
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-                logits = model(input_ids=heard, attention_mask=mask).logits[:, :-1].float()
-            wanted = torch.where(mask[:, 1:] > 0, ids[:, 1:], -100)
-            surprise = torch.nn.functional.cross_entropy(
-                logits.flatten(0, 1), wanted.flatten(), ignore_index=-100, reduction="none"
-            )
-            # One name in two hundred codes would not be learned.
-            weight = torch.where(torch.isin(wanted.flatten(), name_ids), 20.0, 1.0)
-            weight = weight * (wanted.flatten() >= 0)
-            loss = (surprise * weight).sum() / weight.sum()
-            share = done / minutes
-            for group in optimizer.param_groups:
-                group["lr"] = 1e-3 * min(1, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * share))
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            step += 1
-            spent = (time.monotonic() - began) / 60
-            done += spent
-            bar.update(min(spent, minutes - bar.n))
-            bar.set_postfix_str(f"step {step}, loss {loss.item():.2f}", refresh=False)
-            if done - kept > 1:
-                save()
-                kept = done
-    save()
-    model.eval()
-    return step
-
-
-def _blurred(ids: torch.Tensor, writer: Writer, rng: np.random.Generator) -> torch.Tensor:
-    """What the model hears: some codes are another one, or it learns people by heart."""
-    layout = writer.vocabulary.layout
-    level = (ids - layout.offset) // layout.codebook_size
-    code = (ids >= layout.offset) & (level < layout.num_codebooks)
-    other = layout.offset + level * layout.codebook_size
-    other = other + torch.from_numpy(rng.integers(layout.codebook_size, size=ids.shape))
-    replaced = code & torch.from_numpy(rng.random(ids.shape) < 0.15)
-    return torch.where(replaced, other, ids)
+    return Lessons(draw, writer.names(), sorted({take.subject for take in takes}))
 
 
 @torch.no_grad()
@@ -381,16 +272,8 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--corpus", type=Path, help="what `emgcodec corpus build` made, flat")
     parser.add_argument("--data", type=Path, help="folder of the public corpora, see docs/data.md")
     parser.add_argument("--fold", type=int, default=0, help="whose people of those test")
-    parser.add_argument("--model", help="codec that has not met them; default: bundled")
-    parser.add_argument("--out", type=Path, default=Path("runs/llm"))
-    parser.add_argument("--minutes", type=float, default=25.0)
-    parser.add_argument(
-        "--precision",
-        choices=["float32", "bf16"],
-        default="float32",
-        help="bf16 is twice as fast where the processor has it",
-    )
     parser.add_argument("--workers", type=int, default=2)
+    add_training(parser, Path("runs/llm"))
     return parser
 
 
@@ -441,8 +324,9 @@ def learn(args: argparse.Namespace) -> Learned:
 
     tokenizer = text_tokenizer(sorted({take.dataset for take in takes}))
     extend_tokenizer(tokenizer, codec)
-    model, writer = language_model(tokenizer, codec, args.fold), Writer(tokenizer)
-    steps = train(model, writer, known, args.out, args.minutes, args.fold, args.precision)
+    longest = 2 * FRAMES * codec.num_codebooks
+    model, writer = language_model(tokenizer, codec, longest, args.fold), Writer(tokenizer)
+    steps = train(model, writer.vocabulary, lessons(known, writer), args, args.fold)
     model.save_pretrained(args.out / "model")
     tokenizer.save_pretrained(args.out / "model")
     return Learned(codec, writer, model, steps, known, asked)

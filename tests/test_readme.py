@@ -80,21 +80,6 @@ def test_a_head_of_ones_own_runs(
 
 
 @pytest.mark.slow
-def test_a_language_model_is_trained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    argv = ["train_llm.py", "--minutes", "0.2", "--workers", "1", "--out", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", argv)
-    runpy.run_path(str(ROOT / "examples" / "train_llm.py"), run_name="__main__")
-    printed = capsys.readouterr().out
-    level = re.search(r"perplexity by level: (\d+), ", printed)
-    assert level
-    assert int(level[1]) < 1500  # untrained, all 2,065 words are alike
-    assert re.search(r"language model +simulated \d", printed)
-    assert (tmp_path / "model" / "tokenizer.json").is_file()
-
-
-@pytest.mark.slow
 def test_the_codec_runs_on_the_edge(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
