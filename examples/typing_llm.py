@@ -27,8 +27,9 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from emgcodec import Codec
+from emgcodec.evaluate.rows import require_strangers
 from emgcodec.evaluate.typing import greedy, session_errors
-from emgcodec.io import read, session_user
+from emgcodec.io import read
 from emgcodec.llm import EmgVocabulary, extend_tokenizer
 from emgcodec.metrics import CharacterErrors, character_errors
 from emgcodec.text import labels, to_ids, to_text
@@ -44,7 +45,7 @@ class Session:
     """Somebody's typing.
 
     Attributes:
-        subject: Who it was.
+        subject: Who it was, with the data set.
         codes: (K, T).
         keys: Label ids of the keys.
         frames: In which frame each went down, (n,).
@@ -63,7 +64,8 @@ class Session:
         known = [event for event in pressed if len(to_ids([event.label]).ids)]
         frames = [int(event.start * codec.frame_rate) for event in known]
         keys = to_ids([event.label for event in known]).ids
-        return cls(session_user(path), tokens.codes, keys, np.array(frames, np.int64))
+        subject = f"{rec.metadata['dataset']}/{rec.metadata['subject']}"
+        return cls(subject, tokens.codes, keys, np.array(frames, np.int64))
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,9 @@ def learn(args: argparse.Namespace) -> tuple[int, dict[str, dict[str, CharacterE
     Returns:
         Steps, and errors by reader and person: the language model, and the codec's own head if it
         has one.
+
+    Raises:
+        ValueError: if the codec learned from people who test.
     """
     args.out.mkdir(parents=True, exist_ok=True)
     if args.data is None:
@@ -178,6 +183,7 @@ def learn(args: argparse.Namespace) -> tuple[int, dict[str, dict[str, CharacterE
         [Session.load(path, codec) for path in tqdm(paths, desc="tokenizing", unit="sessions")]
         for paths in (split.train, split.test)
     )
+    require_strangers(codec, frozenset(session.subject for session in asked))
     tokenizer = key_tokenizer()
     extend_tokenizer(tokenizer, codec)
     writer = Writer(tokenizer, max(1, round(SECONDS * codec.frame_rate)))
@@ -197,8 +203,8 @@ def learn(args: argparse.Namespace) -> tuple[int, dict[str, dict[str, CharacterE
     found = {"language model": errors_by_person(asked, read_typing(model, writer, asked))}
     if "text" in codec.heads:
         own: dict[str, CharacterErrors] = defaultdict(CharacterErrors)
-        for path in split.test:
-            own[session_user(path)] += session_errors(codec, path, {"greedy": greedy})["greedy"]
+        for session, path in zip(asked, split.test, strict=True):
+            own[session.subject] += session_errors(codec, path, {"greedy": greedy})["greedy"]
         found["codec's own head"] = dict(own)
     return steps, found
 
