@@ -44,7 +44,7 @@ _TINY = (  # 0.1 M parameters
     "quantizer.after_block=3",
     "frontend.mlp_dim=24",
 )
-_TAUGHT = (*_TINY, "distill.teacher=$RUNS/distillation-typing/teacher-0/model")
+_TAUGHT = (*_TINY, "distill.teacher=$RUNS/distillation-typing/teacher-$FOLD/model")
 _PAIR: Mapping[str, tuple[str, ...]] = {
     "teacher": _SMALL,
     "student alone": _TINY,
