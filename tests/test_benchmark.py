@@ -52,10 +52,21 @@ def test_errors_are_those_between_keys_and_what_was_read(sessions: Path) -> None
     assert found["more"] == CharacterErrors(spurious=1, length=len(typed))
 
 
-@pytest.mark.parametrize("kind", ["rvq", "none"])
-def test_whole_sessions_are_read_as_their_parts_are(sessions: Path, kind: str) -> None:
-    codec = untrained(**{"quantizer.kind": kind})
-    path = sessions / "user0-00.hdf5"
+READERS = {  # by family, with a quantizer and without
+    "tds, rvq": ("emg-codec", SMALL),
+    "tds, none": ("emg-codec", SMALL | {"quantizer.kind": "none"}),
+    "transformer, none": ("tiny", {"hop_length": 64, "frontend.strides": (4, 4, 4),
+                                   "encoder.blocks": 2, "encoder.heads": 2, "encoder.window": 32,
+                                   "quantizer.after_block": 2}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_whole_sessions_are_read_as_their_parts_are(tmp_path: Path, reader: str) -> None:
+    preset, changes = READERS[reader]
+    torch.manual_seed(0)
+    codec = Codec.from_preset(preset, **changes).eval()
+    path = write_sessions(tmp_path, {"user0": 1}, seconds=40.0) / "user0-00.hdf5"
     emissions: list[np.ndarray] = []
 
     def keep(log_probs: np.ndarray) -> list[int]:
@@ -64,7 +75,7 @@ def test_whole_sessions_are_read_as_their_parts_are(sessions: Path, kind: str) -
 
     session_errors(codec, path, {"greedy": keep})
     (whole,) = emissions
-    assert len(whole) == codec.num_frames(12_000)
+    assert len(whole) == codec.num_frames(80_000) > 2 * codec.block_frames
     assert np.allclose(np.exp(whole).sum(axis=1), 1.0)
     # A window that carries its state on gives the same emissions.
     rec = read(path)
@@ -73,14 +84,14 @@ def test_whole_sessions_are_read_as_their_parts_are(sessions: Path, kind: str) -
     state, further = codec.init_state(1, rec.montage), codec.init_decode_state(1)
     parts = []
     with torch.no_grad():
-        for piece in x[..., : 64 * 180].split(64 * 45, dim=-1):
+        for piece in x[..., : 64 * 1240].split(64 * 155, dim=-1):
             latents, _, state = codec.latent_step(piece, state)
             if codec.quantizer is not None:
                 valid = torch.ones(latents.shape[:2], dtype=torch.bool)
                 latents = codec.quantizer.decode(codec.quantizer.encode(latents, valid))
             h, further = codec.decode_step(latents, further)
             parts.append(torch.log_softmax(codec.head["text"](h).double(), dim=-1)[0])
-    assert np.allclose(whole[:180], torch.cat(parts).numpy(), atol=1e-3)
+    assert np.allclose(whole[:1240], torch.cat(parts).numpy(), atol=1e-3)
 
 
 def test_scores_are_summed_over_sessions_and_then_over_people(sessions: Path) -> None:

@@ -240,7 +240,7 @@ def test_sessions_give_both_bands_keys_and_prompts(tmp_path: Path) -> None:
     assert events == [
         ("prompt", "hello you", 0.0, 1.5),
         ("key", "a", 0.5, 0.6),
-        ("prompt", "hold_still", 1.5, 1.75),
+        ("cue", "hold_still", 1.5, 1.75),
         ("key", "Key.space", 1.9, 2.0),
     ]
     assert recording.metadata["dropped_events"] == 2

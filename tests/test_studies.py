@@ -108,6 +108,7 @@ def test_the_page_tells_what_is_lost(tmp_path: Path) -> None:
                   "command": f"emgcodec evaluate study {name} --data $EMGCODEC_DATA",
                   "bits_per_frame": 20, "encoder_parameters": 70_000,
                   "scores": {mode: {corpus: people}},
+                  "errors": {"P0": {"missed": 3, "spurious": 2, "substituted": 5, "length": 20}},
                   "usage": {"perplexity": [8.0, 16.0], "size": 32}}  # fmt: skip
         (folder / f"{variant}.0.json").write_text(json.dumps(result))
 
@@ -122,6 +123,7 @@ def test_the_page_tells_what_is_lost(tmp_path: Path) -> None:
     gestures, typing = page.split("simulated typing", 1)
     assert "+5.0 (at most +5.0)" in gestures  # less accurate
     assert "-5.0 (at most -5.0)" in typing  # fewer errors
+    assert "15 / 10 / 25" in typing
     assert "0.25, 0.50" in gestures
     assert "1 of 5" in gestures
     assert "| vq 1024 |" in gestures

@@ -12,11 +12,11 @@ import pytest
 import torch
 from typing_sessions import KEYS, write_sessions
 
-from emgcodec import Codec, ConfigError
+from emgcodec import Codec, ConfigError, Event, Recording
 from emgcodec.cli import main
 from emgcodec.evaluate.typing import greedy, score_split
 from emgcodec.io import read
-from emgcodec.text import BLANK
+from emgcodec.text import BLANK, to_text
 from emgcodec.train.data import calibrations, load_segments
 from emgcodec.train.loop import train
 from emgcodec.train.losses import text_loss
@@ -178,7 +178,8 @@ def test_too_few_sessions_are_named(sessions: Path, tmp_path: Path) -> None:
 
 
 def test_simulated_typists_come_with_their_splits(tmp_path: Path) -> None:
-    argv = ["data", "simulate", "--users", "3", "--sessions", "5", "--minutes", "0.05"]
+    argv = ["data", "simulate", "--users", "3", "--test-users", "1", "--sessions", "5"]
+    argv += ["--minutes", "0.05"]
     assert main([*argv, "--out", str(tmp_path)]) == 0
     assert len(list(tmp_path.glob("*.hdf5"))) == 15
     (generic,), (personal,) = (find_splits(tmp_path, name) for name in ("generic", "*"))
@@ -197,6 +198,26 @@ def test_simulated_typists_come_with_their_splits(tmp_path: Path) -> None:
         write_typists(tmp_path, 3, 5, 0.1, test_users=3)
     with pytest.raises(ValueError, match="sessions=4"):
         write_typists(tmp_path, 3, 4, 0.1)
+
+
+def test_without_a_keyboard_people_typed_what_was_prompted() -> None:
+    codec = Codec.from_preset("emg-codec")
+    events = [
+        Event(1.0, 3.0, "Hi ⌫é", kind="prompt"),
+        Event(1.2, 1.3, "x", kind="key"),
+        Event(3.0, 4.0, "rest", kind="cue"),
+        Event(4.5, 6.1, "no", kind="prompt"),
+    ]
+    x = np.random.default_rng(0).normal(size=(32, 10_000)).astype(np.float32)
+    for condition, typed, times in (
+        ("on_keyboard", "x", [1.2]),
+        ("in_air", "Hi ⌫en", [1.2, 1.6, 2.0, 2.4, 2.8, 4.9]),  # the rest is past the end
+    ):
+        facts = {"dataset": "emg2qwerty", "subject": "ann", "condition": condition}
+        rec = Recording(x, 2000, montage="emg2qwerty", events=events, metadata=facts)
+        (segment,) = load_segments([rec], codec)
+        assert to_text(segment.keys) == typed
+        assert segment.pressed.tolist() == pytest.approx(times)
 
 
 def test_a_toy_task_is_learned_end_to_end(sessions: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     made = actions.add_parser("simulate", help="typing sessions in the files of emg2qwerty")
     made.add_argument("--users", type=int, default=4, help="how many type (4)")
-    made.add_argument("--test-users", type=int, default=1, help="how many of them test (1)")
+    made.add_argument("--test-users", type=int, default=2, help="how many of them test (2)")
     made.add_argument("--sessions", type=int, default=6, help="of each (6)")
     made.add_argument("--minutes", type=float, default=5.0, help="of each session (5)")
     made.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of sessions")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from emgcodec.codec import Codec
@@ -126,4 +127,12 @@ def table(people: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
         )
         yield f"{name:<12} {', '.join(cells)}"
     for part, reader, mean, spread in summary(people):
-        yield f"{part}, {reader}: {100 * mean:.2f} +- {100 * spread:.2f} % CER, mean and SD"
+        found = [parts[part][reader] for parts in people.values()]
+        kinds = (
+            f"{kind} {100 * np.mean([each[kind] / each['length'] for each in found]):.2f}"
+            for kind in ("missed", "spurious", "substituted")
+        )
+        over = (
+            f"+- {100 * spread:.2f} % CER, mean and SD" if len(found) > 1 else "% CER, one person"
+        )
+        yield f"{part}, {reader}: {100 * mean:.2f} {over}; {', '.join(kinds)}"

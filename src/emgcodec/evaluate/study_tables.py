@@ -83,7 +83,10 @@ def _published(path: Path) -> Iterator[str]:
         f"{teacher:.0f} M parameters teach {student:.1f} M for {r['steps']} steps of "
         f"{r['windows_per_step']} windows of {r['seconds_per_window']:g} s on simulated typing: "
         f"{r['step_seconds']:.1f} s a step and {r['peak_gib']:.1f} GiB at most, {r['precision']}, "
-        f"{r['threads']} threads, {r['machine']}. To the end it was not trained. `{r['command']}`, "
+        f"{r['threads']} threads, {r['machine']}. The teacher's weights are random: this is what a "
+        "step takes, and says nothing of what is learned. To the end the pair was not trained, for "
+        "want of a GPU. "
+        f"`{r['command']}`, "
         f"commit `{r['commit']}`."
     )
     yield ""
@@ -129,6 +132,7 @@ def _variants(study: Study, results: Results) -> Iterator[str]:
     places = [] if by_levels else _places(results)
     modes = [" ".join(place) for place in places]
     heads = ["", "encoder", "bits a frame", "perplexity / size by level", *modes]
+    heads += ["missed / spurious / another"] if study.error else []
     heads += [f"lost against {name}, {modes[-1]}" for name in study.baselines if modes]
     heads += ["folds" if study.simulated is None else "trainings"]
     yield from ("", *table_head(heads))
@@ -140,6 +144,7 @@ def _variants(study: Study, results: Results) -> Iterator[str]:
         size = f"{found[0]['encoder_parameters'] / 1e6:.2f} M"
         cells = [variant, size, str(found[0]["bits_per_frame"]), _usage(found)]
         cells += [str(Summary.of(pooled(found, "scores", *place))) for place in places]
+        cells += [_errors(found)] if study.error else []
         baselines = study.baselines if places else ()
         lost = {b: _loss(study, results, variant, b, places[-1]) for b in baselines}
         cells += ["" if base == variant else points(*each) for base, each in lost.items()]
@@ -150,6 +155,13 @@ def _variants(study: Study, results: Results) -> Iterator[str]:
         yield from _codes(study, results)
     if study.tolerated is not None and places:
         yield from ("", _verdict(study, results, places[-1], study.tolerated))
+
+
+def _errors(found: Sequence[Result]) -> str:
+    """Kinds of wrong characters in percent of the keys pressed, mean over people and trainings."""
+    people = [each for result in found for each in result["errors"].values()]
+    kinds = ("missed", "spurious", "substituted")
+    return " / ".join(f"{100 * np.mean([e[k] / e['length'] for e in people]):.0f}" for k in kinds)
 
 
 def _verdict(study: Study, results: Results, place: tuple[str, str], most: float) -> str:

@@ -115,10 +115,11 @@ def _keys(group: Any) -> Iterator[Event]:
 
 
 def _prompts(group: Any) -> Iterator[Event]:
-    """What people were asked to type or do, in unix seconds."""
+    """What people were asked to type, or else to do, in unix seconds."""
     for item in _listed(group, "prompts"):
         text = (item.get("payload") or {}).get("text")
-        yield _event(item, str(item.get("name") if text is None else text), "prompt")
+        name = str(item.get("name"))
+        yield _event(item, name, "cue") if text is None else _event(item, str(text), "prompt")
 
 
 def _event(item: dict[str, Any], label: str, kind: str) -> Event:
@@ -171,8 +172,10 @@ def write_session(recording: Recording, path: str | os.PathLike[str]) -> None:
     keys = [{"key": e.label, **span} for e, span in spans if e.kind == "key"]
     prompts = [
         {"name": "text_prompt", **span, "payload": {"text": e.label}}
-        for e, span in spans
         if e.kind == "prompt"
+        else {"name": e.label, **span, "payload": None}
+        for e, span in spans
+        if e.kind != "key"
     ]
     with written_hdf5(Path(path)) as file:
         group = file.create_group("emg2qwerty")
@@ -195,7 +198,7 @@ def write_session(recording: Recording, path: str | os.PathLike[str]) -> None:
 
 
 def _check_session(recording: Recording) -> None:
-    kinds = {event.kind for event in recording.events} - {"key", "prompt"}
+    kinds = {event.kind for event in recording.events} - {"key", "prompt", "cue"}
     if recording.sample_rate != NOMINAL_RATE or recording.unit != "uV":
         problem = f"{recording.sample_rate:g} Hz in {recording.unit}: resample it to 2000 Hz in uV"
     elif recording.montage.electrodes != Montage.preset("emg2qwerty").electrodes:

@@ -18,7 +18,7 @@ from emgcodec.gestures import GESTURES, canonical_gesture
 from emgcodec.montage import Montage
 from emgcodec.recording import Event, Recording
 from emgcodec.signal import Notch, Preparation, num_resampled
-from emgcodec.text import to_ids
+from emgcodec.text import glyphs, to_ids
 
 SIMULATED = "simulated"
 """Data set of people who are from nowhere."""
@@ -110,12 +110,26 @@ def prepare(rec: Recording, codec: Codec, x: npt.NDArray[np.float32] | None = No
 
 
 def _keys(rec: Recording) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Label ids and times of the keys that have a label and were pressed within the recording."""
+    """Label ids and times of the keys that have a label and were pressed within the recording.
+
+    Who typed without a keyboard typed what was prompted, at times that nobody knows: evenly.
+    """
+    pressed: Iterable[tuple[float, str]]
+    if rec.metadata.get("condition", "on_keyboard") in ("on_keyboard", ""):
+        pressed = ((e.start, e.label) for e in rec.events if e.kind == "key")
+    else:
+        pressed = (
+            (e.start + (e.end - e.start) * (i + 0.5) / len(keys), glyphs()[key])
+            for e in rec.events
+            if e.kind == "prompt"
+            for keys in [to_ids(e.label).ids]
+            for i, key in enumerate(keys)
+        )
     found = [
-        (event.start, int(label))
-        for event in rec.events
-        if event.kind == "key" and 0 <= event.start < rec.duration
-        for label in to_ids([event.label]).ids
+        (time, int(label))
+        for time, key in pressed
+        if 0 <= time < rec.duration
+        for label in to_ids([key]).ids
     ]
     times, ids = zip(*sorted(found), strict=True) if found else ((), ())
     return np.array(ids, np.int64), np.array(times, np.float64)
