@@ -24,11 +24,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from io_files import write_corpus, write_session
 
-from emgcodec import Codec, Layout, read_all
+from emgcodec import Codec, Event, Layout, Recording, read_all
 from emgcodec.cli import main
 from emgcodec.corpus import CorpusError, build
 from emgcodec.corpus.jobs import Input, make_jobs
 from emgcodec.corpus.settings import Settings
+from emgcodec.io import write
 
 ROOT = Path(__file__).parents[1]
 TINY = 1e-6  # megabytes: a shard for each file
@@ -140,7 +141,7 @@ def test_sessions_calibrate_on_their_first_seconds(mixed: Path, model: str, tmp_
     build([mixed / "P1.h5"], tmp_path / "out", **options(model, calibrate=0.2))
     codec = Codec.from_pretrained(model)
     first, second = read_all(mixed / "P1.h5")
-    calibration = codec.calibrate([first])  # 0.4 s
+    calibration = codec.calibrate([first.crop(0.0, 0.2)])  # of 0.4 s
     one, two = table(tmp_path / "out")
     for row, rec in ((one, first), (two, second)):
         tokens = codec.tokenize(rec, calibration=calibration)
@@ -149,6 +150,32 @@ def test_sessions_calibrate_on_their_first_seconds(mixed: Path, model: str, tmp_
     assert (one["calibrates"], two["calibrates"]) == (True, False)
     cold = codec.tokenize(second)
     assert not np.array_equal(np.transpose(two["codes"]), cold.codes)
+
+
+def test_gestures_that_follow_one_another_are_cut_apart(model: str, tmp_path: Path) -> None:
+    held = [("fist", 0.0, 0.5), ("rest", 0.6, 1.0), ("fist", 1.25, 2.0)]
+    events = [Event(start, end, label) for label, start, end in held]
+    events.append(Event(0.7, 0.8, "beep", kind="cue"))
+    x = np.random.default_rng(0).normal(0, 30, (8, 2000)).astype("f4")
+    several = Recording(x, 1000, montage="myo", events=events, start_time=100.0)
+    alone = Recording(x, 1000, montage="myo", events=[events[0]])
+    for name, rec in (("several", several), ("alone", alone)):
+        write(rec, tmp_path / f"{name}.h5")
+    more = {"calibrate": 0.8, "by_gesture": True}
+    build([tmp_path], tmp_path / "out", **options(model, **more))
+    codec = Codec.from_pretrained(model)
+    calibration = codec.calibrate([several.crop(0.0, 0.8)])
+    rows = {row["id"]: row for row in table(tmp_path / "out")}
+    for label, start, end in held:
+        row = rows.pop(f"several.h5:several@{start:.3f}")
+        tokens = codec.tokenize(several.crop(start, end), calibration=calibration)
+        assert np.array_equal(np.transpose(row["codes"]), tokens.codes)
+        assert row["start_time"] == pytest.approx(100.0 + start)
+        assert [e["label"] for e in row["events"] if e["kind"] == "gesture"] == [label]
+        assert row["calibrates"] == (start < 0.8)
+    (row,) = rows.values()  # one gesture stays as it is
+    assert row["id"] == "alone.h5:alone"
+    assert row["num_samples"] == 2000
 
 
 def test_the_manifest_names_model_backend_files_and_what_is_wrong(whole: Path, model: str) -> None:

@@ -41,6 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--calibrate", type=float, default=0.0, metavar="SECONDS", help="of each session's start"
     )
     make.add_argument(
+        "--by-gesture", action="store_true", help="cut recordings of several gestures"
+    )
+    make.add_argument(
         "--shard-megabytes", type=float, default=SHARD_MEGABYTES, metavar="MB", help="of recordings"
     )
     options.add_model_option(make)

@@ -44,6 +44,7 @@ def build(
     montage: str | None = None,
     dataset: str | None = None,
     calibrate: float = 0.0,
+    by_gesture: bool = False,
 ) -> Report:
     """Tokenizes recordings, each by itself, into files that language models train on.
 
@@ -74,6 +75,9 @@ def build(
         dataset: Which signal, of files that hold several.
         calibrate: Seconds of the first recordings of each session in a file that calibrate it,
             unlabelled; rows tell which recordings those are. 0 starts each recording cold.
+        by_gesture: Makes each gesture a recording of its own where several follow one another;
+            what lies between is left out. Codes know what came before them: so nobody learns from
+            them in which order people were asked.
 
     Returns:
         What the corpus holds, what was skipped and what repaired.
@@ -101,6 +105,7 @@ def build(
         montage=montage,
         dataset=dataset,
         calibrate=calibrate,
+        by_gesture=by_gesture,
     )
     check_format(format, settings.layout)
     jobs = make_jobs(find_inputs(inputs), settings)

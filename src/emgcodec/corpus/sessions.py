@@ -1,9 +1,9 @@
-"""What calibrates the recordings of a session: the first seconds of it, unlabelled."""
+"""Recordings of a session: the first seconds, which calibrate it, and what they are cut into."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,7 +22,7 @@ class Session:
 
     Attributes:
         codec: To calibrate.
-        first: Recordings that calibrate it.
+        first: Beginnings of recordings, which calibrate it.
     """
 
     codec: Codec
@@ -38,8 +38,11 @@ class Session:
         return self.codec.calibrate(self.first)
 
     def calibrates(self, rec: Recording) -> bool:
-        """Whether a recording is one of the first."""
-        return any(rec.metadata == each.metadata for each in self.first)
+        """Whether a recording, or one that was cropped, has any of the first seconds."""
+        return any(
+            rec.metadata == each.metadata and rec.start_time < each.start_time + each.duration
+            for each in self.first
+        )
 
 
 def session_of(rec: Recording) -> tuple[object, object]:
@@ -50,11 +53,24 @@ def session_of(rec: Recording) -> tuple[object, object]:
 def find_sessions(
     recordings: Iterable[Recording], codec: Codec, seconds: float
 ) -> dict[tuple[object, object], Session]:
-    """Sessions of a file, with so many seconds of first recordings, or a little more."""
+    """Sessions of a file, with so many seconds of first recordings."""
     found: dict[tuple[object, object], Session] = defaultdict(lambda: Session(codec))
     with suppress(Exception):  # what cannot be read is named when its turn comes
         for rec in recordings:
             first = found[session_of(rec)].first
-            if sum(each.duration for each in first) < seconds:
-                first.append(rec)
+            if (left := seconds - sum(each.duration for each in first)) > 0:
+                first.append(rec.crop(0.0, left))
     return found
+
+
+def gesture_parts(rec: Recording) -> Iterator[Recording]:
+    """A recording of several gestures, gesture by gesture, without what lies between; or as it is.
+
+    Gestures follow one another in an order that somebody chose, and codes know what came before:
+    in a recording of its own each tells of nothing but itself.
+    """
+    held = [e for e in rec.events if e.kind == "gesture" and e.end > e.start]
+    if len({event.label for event in held}) < 2:
+        yield rec
+    else:
+        yield from (rec.crop(event.start, event.end) for event in held)

@@ -39,6 +39,7 @@ class Settings:
         montage: Instead of the files' own.
         dataset: Which signal, of files that hold several.
         calibrate: Seconds that calibrate each session; 0 for none.
+        by_gesture: Whether recordings of several gestures are cut.
     """
 
     codec_id: str
@@ -52,6 +53,7 @@ class Settings:
     montage: str | None
     dataset: str | None = None
     calibrate: float = 0.0
+    by_gesture: bool = False
 
     def __post_init__(self) -> None:
         shares = self.splits.values()

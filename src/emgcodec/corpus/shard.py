@@ -16,7 +16,7 @@ import numpy as np
 from emgcodec.corpus.formats import FORMATS
 from emgcodec.corpus.jobs import Input, Job
 from emgcodec.corpus.row import Row
-from emgcodec.corpus.sessions import Session, find_sessions, session_of
+from emgcodec.corpus.sessions import Session, find_sessions, gesture_parts, session_of
 from emgcodec.corpus.settings import CorpusError, Settings, backend, check_backend
 from emgcodec.files import file_sha256
 from emgcodec.io import read_all
@@ -94,7 +94,11 @@ class ShardMaker:
                 if (rec := next(recordings, None)) is None:
                     return
                 name += f":{rec.metadata['recording']}"
-                yield self._row(name, rec, record, sessions.get(session_of(rec)))
+                session = sessions.get(session_of(rec))
+                for part in gesture_parts(rec) if self.settings.by_gesture else [rec]:
+                    offset = part.start_time - rec.start_time
+                    own = name if part is rec else f"{name}@{offset:.3f}"
+                    yield self._row(own, part, record, session)
             except (MemoryError, RuntimeError):
                 raise  # the machine's fault, not the file's
             except Exception as error:
