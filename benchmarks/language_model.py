@@ -29,6 +29,7 @@ import train_llm
 from train_llm import CYCLE, FRAMES, NONE, SHORTEST, Learned, Take
 
 from emgcodec import GESTURES, Recording, Tokens
+from emgcodec.corpus.sessions import gesture_parts
 from emgcodec.evaluate.frames import Track, compressed, standardized, time_domain_features
 from emgcodec.evaluate.lda import Discriminant, Moments
 from emgcodec.evaluate.provenance import made_by
@@ -36,7 +37,7 @@ from emgcodec.evidence import people
 from emgcodec.files import write_json, write_section
 from emgcodec.gestures import own_head
 from emgcodec.io import read_all
-from emgcodec.llm import GridLogitsProcessor, generated_tokens
+from emgcodec.llm import generated_tokens
 from emgcodec.train.data import gesture_frames
 
 SHRINKAGES = (0.01, 0.1, 0.4, 0.8)
@@ -115,31 +116,32 @@ def evidence_of(model: Discriminant, track: Track) -> np.ndarray:
 
 def waveforms(data: Path, corpus: Path, frame_rate: float) -> dict[str, list[Track]]:
     """By data set: features of each take of everybody, labelled as the language model's are."""
-    names = ["dataset", "subject", "session", "recording"]
     calibrates = {
-        tuple(row[name] for name in names): row["calibrates"]
+        row["id"]: row["calibrates"]
         for path in corpus.rglob("*.parquet")
-        for row in pq.read_table(path, columns=[*names, "calibrates"]).to_pylist()
+        for row in pq.read_table(path, columns=["id", "calibrates"]).to_pylist()
     }
     found: dict[str, list[Track]] = defaultdict(list)
     for file in tqdm(sorted(data.glob("*.h5")), desc="waveforms", unit="files"):
         for rec in read_all(file):
-            key = tuple(str(rec.metadata.get(name, "")) for name in names)
-            if key in calibrates:
-                found[key[0]] += tracks_of(rec, key, calibrates[key], frame_rate)
+            for part in gesture_parts(rec):
+                name = f"{file.name}:{rec.metadata['recording']}"
+                name += "" if part is rec else f"@{part.start_time - rec.start_time:.3f}"
+                if name in calibrates:
+                    dataset = str(rec.metadata["dataset"])
+                    found[dataset] += tracks_of(part, calibrates[name], frame_rate)
     return found
 
 
-def tracks_of(
-    rec: Recording, key: tuple[str, ...], calibrates: bool, frame_rate: float
-) -> Iterator[Track]:
+def tracks_of(rec: Recording, calibrates: bool, frame_rate: float) -> Iterator[Track]:
     """The takes of a recording, each with one label for all of its frames."""
+    dataset, subject, session = (str(rec.metadata[n]) for n in ("dataset", "subject", "session"))
     frames = int(rec.duration * frame_rate)
     x = time_domain_features(rec, frames, frame_rate)
-    for gesture, during in gesture_frames(rec.events, frames, frame_rate, key[0]):
+    for gesture, during in gesture_frames(rec.events, frames, frame_rate, dataset):
         if during.sum() >= SHORTEST:
-            labels = np.full(during.sum(), gesture)
-            yield Track("/".join(key[:2]), "/".join(key[:3]), calibrates, labels, x[during])
+            labels, person = np.full(during.sum(), gesture), f"{dataset}/{subject}"
+            yield Track(person, f"{person}/{session}", calibrates, labels, x[during])
 
 
 @dataclass(frozen=True)
@@ -178,23 +180,6 @@ def unigram_perplexity(found: Learned) -> list[float]:
 
 
 # What the language model writes
-
-
-@torch.no_grad()
-def write(found: Learned, dataset: str, gesture: int, number: int) -> list[list[int]]:
-    """Sequences that begin with a data set and a gesture, FRAMES frames each."""
-    writer, codec = found.writer, found.codec
-    prompt = torch.tensor([[*writer.writing(dataset, gesture), writer.vocabulary.open]] * number)
-    written = found.model.generate(
-        input_ids=prompt,
-        attention_mask=torch.ones_like(prompt),
-        do_sample=True,
-        top_k=0,
-        max_new_tokens=FRAMES * codec.num_codebooks + 1,
-        logits_processor=[GridLogitsProcessor(writer.tokenizer, FRAMES)],
-        pad_token_id=0,
-    )
-    return written.tolist()
 
 
 def listen(
@@ -249,7 +234,7 @@ def written_scores(found: Learned, ears: dict[str, Ear], data: Path, seed: int) 
         own = [
             (ids, label)
             for label in tqdm(labels, desc=f"writing {dataset}", unit="gestures")
-            for ids in write(found, dataset, label, WRITTEN)
+            for ids in train_llm.write_emg(found, dataset, label, WRITTEN)
         ]
         theirs = [
             (found.writer.recording(take.codes[:, :FRAMES]), label)
@@ -340,8 +325,10 @@ def page(results: Sequence[dict[str, Any]]) -> str:
         f"{one['precision']}. "
         "Takes of people whom neither codec nor language model has met; balanced accuracy in "
         "percent, mean over people ± deviation over people; answers are the gestures of the data "
-        "set. Each session is calibrated on its first recordings (about one cycle, 15 to 45 s), "
-        "which are not scored; the waveforms' features are z-scored on the same. "
+        "set. Each session is calibrated on its first 15 to 45 s, in most data sets one cycle "
+        "through the gestures, in myo_readings a single one and rest; what calibrates is not "
+        "scored, and the waveforms' features are z-scored on the same. Each gesture is a recording of its "
+        "own, so that no order of gestures can be learned. "
         + ("The codec's head is that of the data set." if one["own_heads"] else ""),
         "",
         "| data set (people, takes) | " + " | ".join(ROWS.values()) + " |",

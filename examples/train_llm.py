@@ -13,6 +13,7 @@ not met. Interrupted, it goes on where it was. Needs `pip install '.[io,llm]'`.
 from __future__ import annotations
 
 import argparse
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,20 +27,25 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
-from emgcodec import GESTURES, Codec
+from emgcodec import GESTURES, Codec, Montage
 from emgcodec.corpus import build
 from emgcodec.evaluate.rows import require_strangers
 from emgcodec.evidence import people
 from emgcodec.gestures import own_head
 from emgcodec.io import write
-from emgcodec.llm import EmgVocabulary, extend_tokenizer
+from emgcodec.llm import (
+    EmgVocabulary,
+    GridLogitsProcessor,
+    extend_tokenizer,
+    generated_tokens,
+)
 from emgcodec.recording import Event
 from emgcodec.simulate import Person, gesture_recording
 from emgcodec.train.data import gesture_frames
 
 FRAMES, SHORTEST = 64, 8  # of a passage: 2 s; and of a take
 BATCH = 48
-CYCLE = {  # seconds in which each gesture of a data set is made about once: they calibrate
+CYCLE = {  # seconds that calibrate a session: in most data sets about once each gesture
     "3dc": 45.0,
     "contraction_intensity": 20.0,
     "flexemg": 20.0,
@@ -58,6 +64,7 @@ class Take:
         dataset: Where it is from, or else the device.
         subject: Who it was, with the data set.
         split: Of the corpus: ``train``, ``validation`` or ``test``.
+        electrodes: How many the device has.
         gesture: Index into `GESTURES`, or `NONE`.
         codes: (K, T).
         calibrates: Whether its session was calibrated on it.
@@ -66,6 +73,7 @@ class Take:
     dataset: str
     subject: str
     split: str
+    electrodes: int
     gesture: int
     codes: np.ndarray
     calibrates: bool
@@ -87,16 +95,24 @@ def simulate(folder: Path, persons: int) -> Path:
     return folder
 
 
-def load_takes(corpus: Path) -> Iterator[Take]:
-    """All takes of a corpus, without frames that are not valid."""
+def load_takes(corpus: Path, codec: Codec) -> Iterator[Take]:
+    """All takes of a corpus, without frames that are not valid.
+
+    Raises:
+        ValueError: if its codes are of another codec.
+    """
     import pyarrow.parquet as pq
 
-    columns = ["dataset", "montage", "subject", "codes", "valid", "events", "frame_rate"]
+    columns = ["dataset", "montage", "subject", "codes", "valid", "events", "frame_rate", "scale"]
     for path in sorted(corpus.rglob("*.parquet")):
+        made = json.loads(pq.read_schema(path).metadata[b"emgcodec"])
+        if made["layout"]["vocab_id"] != codec.vocab_id:
+            raise ValueError(f"{path} has codes of {made['codec_id']}: name it by --model")
         for row in pq.read_table(path, columns=[*columns, "calibrates"]).to_pylist():
             codes, valid = np.array(row["codes"]).T, np.array(row["valid"], bool)
             dataset = row["dataset"] or row["montage"]
-            about = (dataset, f"{dataset}/{row['subject']}", path.parent.name)
+            subject = f"{dataset}/{row['subject']}"
+            about = (dataset, subject, path.parent.name, len(row["scale"]))
             events = [Event(**event) for event in row["events"]]
             held = list(gesture_frames(events, len(valid), row["frame_rate"], dataset))
             for gesture, during in held or [(NONE, np.ones_like(valid))]:
@@ -277,19 +293,15 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def build_corpora(args: argparse.Namespace, codec: Codec) -> Path:
-    """Tokens of the public corpora, each calibrated on a cycle; or of simulated people.
-
-    Raises:
-        ValueError: if the codec learned from people who test.
-    """
+def build_corpora(args: argparse.Namespace) -> Path:
+    """Tokens of the public corpora, their sessions calibrated; or of simulated people."""
     corpus = args.out / "corpus"
+    more = {"model": args.model, "workers": args.workers, "by_gesture": True}
     if args.data is None:
-        build([simulate(args.out / "recordings", 10)], corpus, model=args.model)
+        build([simulate(args.out / "recordings", 10)], corpus, calibrate=20.0, **more)
         return corpus
-    require_strangers(codec, people(args.fold, "test"))
     for dataset, seconds in CYCLE.items():
-        more = {"model": args.model, "workers": args.workers, "calibrate": seconds}
+        more["calibrate"] = seconds
         if files := sorted(args.data.glob(f"{dataset}_*.h5")):
             build(files, corpus / dataset, **more)
     return corpus
@@ -305,20 +317,24 @@ def learn(args: argparse.Namespace) -> Learned:
     """Trains on a corpus, or goes on with it; builds it first unless there is one.
 
     Raises:
-        ValueError: if nothing is left to learn from or to test on.
+        ValueError: if nothing is left to learn from or to test on, or the codec learned from
+            people who test.
     """
     args.out.mkdir(parents=True, exist_ok=True)
     codec = Codec.from_pretrained(args.model)
-    takes = list(load_takes(args.corpus or build_corpora(args, codec)))
+    takes = list(load_takes(args.corpus or build_corpora(args), codec))
     if args.data and not args.corpus:
         testing, selecting = people(args.fold, "test"), people(args.fold, "validation")
     else:
         testing, selecting = held_out(takes), {t.subject for t in takes if t.split == "validation"}
+    require_strangers(codec, frozenset(testing))
     known = [t for t in takes if t.subject not in testing | selecting]
     asked = [t for t in takes if t.subject in testing and not t.calibrates]
     if not known or not asked:
         raise ValueError(
-            f"{len(known)} takes to learn from, {len(asked)} to test: give more people"
+            f"{len(known)} takes to learn from, {len(asked)} to test: give more people, and to "
+            "sessions more than what calibrates them (a recording of several gestures counts as "
+            "several if the corpus was built with --by-gesture)"
         )
     print(f"{len(known)} takes to learn from, {len(asked)} of people to read")
 
@@ -342,14 +358,46 @@ def read(found: Learned) -> dict[str, dict[str, dict[str, float]]]:
     return {name: accuracy(known, named, said) for name, said in readers.items()}
 
 
+@torch.no_grad()
+def write_emg(found: Learned, dataset: str, gesture: int, number: int) -> list[list[int]]:
+    """Sequences that begin with a data set and a gesture, FRAMES frames each."""
+    writer, codec = found.writer, found.codec
+    prompt = torch.tensor([[*writer.writing(dataset, gesture), writer.vocabulary.open]] * number)
+    written = found.model.generate(
+        input_ids=prompt,
+        attention_mask=torch.ones_like(prompt),
+        do_sample=True,
+        top_k=0,
+        max_new_tokens=FRAMES * codec.num_codebooks + 1,
+        logits_processor=[GridLogitsProcessor(writer.tokenizer, FRAMES)],
+        pad_token_id=0,
+    )
+    return written.tolist()
+
+
+def save_written(found: Learned, folder: Path) -> None:
+    """A signal of each gesture of the first data set that was read, on a ring of electrodes."""
+    folder.mkdir(exist_ok=True)
+    take, *_ = found.named
+    montage = Montage.ring(take.electrodes, assumed=True)
+    for gesture in sorted({t.gesture for t in found.named if t.dataset == take.dataset}):
+        (ids,) = write_emg(found, take.dataset, gesture, 1)
+        (tokens,) = generated_tokens(ids, found.writer.tokenizer, found.codec, montage=montage)
+        write(found.codec.detokenize(tokens), folder / f"{take.dataset}-{GESTURES[gesture]}.h5")
+
+
 def main() -> None:
-    """Builds, trains, reads, and prints how well."""
-    found = learn(arguments(__doc__).parse_args())
+    """Builds, trains, reads, writes, and prints how well."""
+    args = arguments(__doc__).parse_args()
+    found = learn(args)
     levels = perplexity(found.model, found.writer, found.asked)
     print("perplexity by level:", ", ".join(f"{level:.0f}" for level in levels))
     for name, scores in read(found).items() if found.named else ():
         means = (f"{d} {100 * np.mean(list(each.values())):.1f}" for d, each in scores.items())
         print(f"{name:20} {', '.join(means)}")
+    if found.named and "signal" in found.codec.heads:
+        save_written(found, args.out / "written")
+        print(f"it wrote {args.out / 'written'}")
 
 
 if __name__ == "__main__":
