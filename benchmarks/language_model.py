@@ -327,8 +327,8 @@ def page(results: Sequence[dict[str, Any]]) -> str:
         "percent, mean over people ± deviation over people; answers are the gestures of the data "
         "set. Each session is calibrated on its first 15 to 45 s, in most data sets one cycle "
         "through the gestures, in myo_readings a single one and rest; what calibrates is not "
-        "scored, and the waveforms' features are z-scored on the same. Each gesture is a recording of its "
-        "own, so that no order of gestures can be learned. "
+        "scored, and the waveforms' features are z-scored on the same. Each gesture is a recording "
+        "of its own, so that no order of gestures can be learned. "
         + ("The codec's head is that of the data set." if one["own_heads"] else ""),
         "",
         "| data set (people, takes) | " + " | ".join(ROWS.values()) + " |",
