@@ -353,11 +353,11 @@ STUDIES = {
         minutes=5,
         contrasts=(("one block", "cold"), ("one block", "other people"), ("first 20 s", "cold")),
         row="student",
-        reading="Record one cycle through all gestures and rest, without labels: 15 to 25 points over "
-        "a cold start, and most of it after twenty seconds. More than a cycle adds little. Five "
-        "seconds of one gesture can be worse than nothing (3dc, myo_laval), for that gesture then "
-        "counts as what is usual. Who cannot record takes what is usual for the device "
-        "(`codec.devices`): two thirds of the gain, and for myo_readings, whose first block has "
-        "but one gesture, as much as one's own. flexemg is two people",
+        reading="Record one cycle through all gestures and rest, without labels: 15 to 25 points "
+        "over a cold start, and most of them after twenty seconds. More than a cycle adds little. "
+        "Five seconds of one gesture can be worse than nothing (3dc, myo_laval), for that gesture "
+        "then counts as what is usual. Who cannot record takes what is usual for the device "
+        "(`codec.devices`): half to two thirds of the gain, and for myo_readings, whose first "
+        "block has but one gesture, as much as one's own. flexemg is two people.",
     ),
 }
