@@ -38,7 +38,7 @@ bench: .venv/.dev
 	$(BIN)/python benchmarks/streaming.py --json docs/results/streaming.json --page docs/streaming.md
 
 bench-corpus: .venv/.dev
-	$(BIN)/python benchmarks/corpus.py --json docs/results/corpus.json
+	$(BIN)/python benchmarks/corpus.py --json docs/results/corpus.json --page docs/llm.md
 
 bench-simulator: .venv/.demo
 	$(BIN)/python benchmarks/simulator.py --json docs/results/simulator.json --page docs/simulator.md

@@ -26,10 +26,10 @@ from tokenizers import Tokenizer, models
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
-from emgcodec import Codec
+from emgcodec import Codec, Recording
 from emgcodec.evaluate.rows import require_strangers
 from emgcodec.evaluate.typing import greedy, session_errors
-from emgcodec.io import read
+from emgcodec.io import read_all
 from emgcodec.llm import EmgVocabulary, extend_tokenizer
 from emgcodec.metrics import CharacterErrors, character_errors
 from emgcodec.text import labels, to_ids, to_text
@@ -40,6 +40,11 @@ SECONDS, CHUNKS = 0.5, 6  # of a chunk; and how many are heard at once
 BATCH, MOST = 24, 12  # sequences of a step; and keys of a chunk
 
 
+def subject_of(rec: Recording) -> str:
+    """Who it was, with the data set."""
+    return f"{rec.metadata['dataset']}/{rec.metadata['subject']}"
+
+
 @dataclass(frozen=True)
 class Session:
     """Somebody's typing.
@@ -47,25 +52,26 @@ class Session:
     Attributes:
         subject: Who it was, with the data set.
         codes: (K, T).
+        valid: (T,) frames with a signal.
         keys: Label ids of the keys.
         frames: In which frame each went down, (n,).
     """
 
     subject: str
     codes: np.ndarray
+    valid: np.ndarray
     keys: np.ndarray
     frames: np.ndarray
 
     @classmethod
-    def load(cls, path: Path, codec: Codec) -> Session:
-        """Of a session file, tokenized cold."""
-        rec, tokens = read(path), codec.tokenize(path)
+    def of(cls, rec: Recording, codec: Codec) -> Session:
+        """Of a contiguous recording, tokenized cold."""
+        tokens = codec.tokenize(rec)
         pressed = [event for event in rec.events if event.kind == "key"]
         known = [event for event in pressed if len(to_ids([event.label]).ids)]
         frames = [int(event.start * codec.frame_rate) for event in known]
         keys = to_ids([event.label for event in known]).ids
-        subject = f"{rec.metadata['dataset']}/{rec.metadata['subject']}"
-        return cls(subject, tokens.codes, keys, np.array(frames, np.int64))
+        return cls(subject_of(rec), tokens.codes, tokens.valid, keys, np.array(frames, np.int64))
 
 
 @dataclass(frozen=True)
@@ -95,9 +101,9 @@ class Writer:
 
     def chunk(self, session: Session, i: int) -> list[int]:
         """Codes of a chunk, with the marks around them."""
-        codes = session.codes[:, i * self.size : (i + 1) * self.size]
-        vocabulary = self.vocabulary
-        return [vocabulary.open, *vocabulary.layout.to_ids(codes).tolist(), vocabulary.close]
+        part, vocabulary = slice(i * self.size, (i + 1) * self.size), self.vocabulary
+        ids = vocabulary.layout.to_ids(session.codes[:, part], session.valid[part])
+        return [vocabulary.open, *ids.tolist(), vocabulary.close]
 
     def pressed(self, session: Session, i: int) -> list[int]:
         """Ids of the keys of a chunk."""
@@ -180,7 +186,11 @@ def learn(args: argparse.Namespace) -> tuple[int, dict[str, dict[str, CharacterE
     codec = Codec.from_pretrained(args.model)
     (split,) = find_splits(args.data, GENERIC)
     known, asked = (
-        [Session.load(path, codec) for path in tqdm(paths, desc="tokenizing", unit="sessions")]
+        [
+            Session.of(rec, codec)
+            for path in tqdm(paths, desc="tokenizing", unit="sessions")
+            for rec in read_all(path)
+        ]
         for paths in (split.train, split.test)
     )
     require_strangers(codec, frozenset(session.subject for session in asked))
@@ -203,8 +213,9 @@ def learn(args: argparse.Namespace) -> tuple[int, dict[str, dict[str, CharacterE
     found = {"language model": errors_by_person(asked, read_typing(model, writer, asked))}
     if "text" in codec.heads:
         own: dict[str, CharacterErrors] = defaultdict(CharacterErrors)
-        for session, path in zip(asked, split.test, strict=True):
-            own[session.subject] += session_errors(codec, path, {"greedy": greedy})["greedy"]
+        for path in split.test:
+            subject = subject_of(next(iter(read_all(path))))
+            own[subject] += session_errors(codec, path, {"greedy": greedy})["greedy"]
         found["codec's own head"] = dict(own)
     return steps, found
 

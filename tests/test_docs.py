@@ -61,6 +61,15 @@ def test_every_public_name_is_in_the_reference(site: Path, module: str, page: st
     assert {name for name in wanted if f'id="emgcodec{module}.{name}"' not in html} == set()
 
 
+def test_what_is_included_is_there(site: Path) -> None:
+    pages = [page.name for page in site.rglob("*.html") if "8&lt;" in _squeezed(page)]
+    assert pages == []
+
+
+def _squeezed(page: Path) -> str:
+    return re.sub(r"<[^>]+>|\s", "", page.read_text("utf-8"))
+
+
 def test_the_site_asks_nobody_else(site: Path) -> None:
     loads = re.compile(r"<(?:script|img|iframe)[^>]+src=.https?:|<link[^>]+href=.https?:")
     pages = list(site.rglob("*.html"))

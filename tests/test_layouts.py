@@ -211,6 +211,8 @@ def test_a_joint_vocabulary_can_be_too_big() -> None:
     with pytest.raises(LayoutError, match="flat"):
         Layout("joint", 2, 1024).special_tokens()
     assert len(Layout("joint", 2, 256).special_tokens()) == 65_540
+    with pytest.raises(LayoutError, match="fewer levels"):
+        Layout("flat", 33, 2048).special_tokens()
     with pytest.raises(LayoutError, match="flat"):
         Layout("joint", 4, 1024)
     assert Layout("joint", 3, 1024).vocab_size == 2**30 + 4

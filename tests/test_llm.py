@@ -120,6 +120,7 @@ def test_prompts_mix_text_and_recordings(codec: Codec, tokenizer: Any) -> None:
     for ours, theirs in zip(found, tokens, strict=True):
         assert np.array_equal(ours.codes, theirs.codes)
         assert np.array_equal(ours.valid, theirs.valid)
+    assert processor(text.replace(OPEN, OPEN + CLOSE), tokens, answer="fist") == prompt
     with pytest.raises(LLMError, match="2 marks"):
         processor(text, tokens[:1])
     with pytest.raises(LLMError, match="vocabulary"):

@@ -70,7 +70,8 @@ def test_keys_follow_the_half_second_in_which_they_went_down() -> None:
     for subject, text in (("a", "Hello, you"), ("b", "no")):
         frames = np.sort(rng.integers(200, size=len(text)))
         codes = rng.integers(64, size=(2, 200)).astype(np.uint16)
-        sessions.append(typing_llm.Session(subject, codes, to_ids(text).ids, frames))
+        valid = rng.random(200) < 0.9
+        sessions.append(typing_llm.Session(subject, codes, valid, to_ids(text).ids, frames))
     lesson = writer.lesson(sessions[0], np.random.default_rng(3))
     assert lesson[0] == tokenizer.bos_token_id
     assert lesson[-1] == writer.vocabulary.open

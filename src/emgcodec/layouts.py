@@ -17,7 +17,7 @@ MAX_CODEBOOKS = 64
 MAX_STACK = 64
 MAX_CODEBOOK_SIZE = 65_536  # codes are uint16
 MAX_ID = 2**31 - 1
-MAX_LISTED_JOINT_CODES = 65_536
+MAX_LISTED_CODES = 65_536
 
 _FORMAT_VERSION = 1
 _TOKEN = re.compile(r"<[^<>\s]+>")
@@ -258,12 +258,13 @@ class Layout:
         """All token strings in the order of their ids, to extend a text tokenizer with.
 
         Raises:
-            LayoutError: for a joint layout of more than 65 536 codes.
+            LayoutError: for a layout of more than 65 536 codes.
         """
-        if self.kind == "joint" and self._num_codes > MAX_LISTED_JOINT_CODES:
+        if self._num_codes > MAX_LISTED_CODES:
+            other = "kind='flat'" if self.kind == "joint" else "fewer levels or smaller codebooks"
             raise LayoutError(
-                f"a 'joint' layout of {self._num_codes} codes is too big to list as text tokens "
-                f"(at most {MAX_LISTED_JOINT_CODES}): use kind='flat'"
+                f"a {self.kind!r} layout of {self._num_codes} codes is too big to list as text "
+                f"tokens (at most {MAX_LISTED_CODES}): use {other}"
             )
         return [self._token(self.offset + index) for index in range(self.vocab_size)]
 

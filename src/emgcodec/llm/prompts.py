@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emgcodec.llm.vocabulary import OPEN, EmgVocabulary, LLMError
+from emgcodec.llm.vocabulary import CLOSE, OPEN, EmgVocabulary, LLMError
 from emgcodec.tokens import Tokens
 
 IGNORED = -100
@@ -34,7 +34,7 @@ class EmgProcessor:
         """One prompt, and the answer to it if it is known.
 
         Args:
-            text: With ``<|emg|>`` where each of the recordings goes.
+            text: With ``<|emg|>``, or ``<|emg|><|/emg|>``, where each of the recordings goes.
             emg: Their tokens, in order.
             answer: What a model is to write; the tokenizer's end of text follows it. May hold
                 marks too, whose recordings come after those of the text.
@@ -46,6 +46,7 @@ class EmgProcessor:
             LLMError: if marks and recordings are not equally many, or codes are of other codebooks.
         """
         parts = [text] if answer is None else [text, answer + (self.tokenizer.eos_token or "")]
+        parts = [part.replace(OPEN + CLOSE, OPEN) for part in parts]
         marks = sum(part.count(OPEN) for part in parts)
         if marks != len(emg):
             raise LLMError(f"{marks} marks {OPEN} for {len(emg)} recordings: give one for each")
