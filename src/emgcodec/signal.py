@@ -302,7 +302,7 @@ def robust_sd(x: npt.NDArray[np.floating]) -> DoubleArray:
     """(C, n) to (C,): 1.4826 times the median absolute deviation, missing samples left out."""
     if x.shape[1] == 0 or not np.isfinite(x).any():
         return np.zeros(len(x))
-    finite = np.where(np.isfinite(x), x, np.nan)
+    finite = np.where(np.isfinite(x), x, np.nan).astype(np.float64)  # the mean of two may overflow
     there = np.isfinite(finite)
     rows = there.any(axis=1)
     median = np.median if there.all() else np.nanmedian  # which takes thrice as long
