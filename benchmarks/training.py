@@ -147,17 +147,22 @@ def page(result: dict[str, Any]) -> str:
         "vector-quantize-pytorch, behind our lookup; vqp is that library with its defaults; "
         "the loop updates its moving averages code by code.",
         "",
-        "| threads | step of ours, s | no quantizer | vqp | loop over codes |",
-        "|---|---|---|---|---|",
+        "| threads | step of ours, s | no quantizer | vqp | loop over codes | quantizer's share of "
+        "the step: ours / vqp / loop |",
+        "|---|---|---|---|---|---|",
     ]
     for threads, found in result["steps"].items():
-        ratios = (f"{found[f'{name} / ours']:.2f}" for name in ("none", "vqp", "loop"))
-        lines.append(f"| {threads} | {found['ours, seconds']:.2f} | {' | '.join(ratios)} |")
+        ratios = {name: found[f"{name} / ours"] for name in ("none", "ours", "vqp", "loop")}
+        shares = (1 - ratios["none"] / ratios[name] for name in ("ours", "vqp", "loop"))
+        cells = [threads, f"{found['ours, seconds']:.2f}"]
+        cells += [f"{ratios[name]:.2f}" for name in ("none", "vqp", "loop")]
+        lines.append(f"| {' | '.join(cells)} | {' / '.join(f'{100 * s:.0f} %' for s in shares)} |")
     begin = result["start"]
     lines += [
         "",
-        "Times are relative to ours. The loop is cheap here: it neither revives codes nor starts "
-        "with k-means, and it too looks codes up by a product.",
+        "Times are relative to ours; a quantizer's share is what its step takes longer than one "
+        "without any. The loop is cheap here: it neither revives codes nor starts with k-means, "
+        "and it too looks codes up by a product.",
         "",
         f"Codebooks start with k-means (50 iterations, {LEVELS} levels of {SIZE} codes on "
         f"{BATCH * SECONDS * 125} frames): {begin['start, seconds']:.1f} s on one thread, as long "
