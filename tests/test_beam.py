@@ -6,6 +6,7 @@ import itertools
 import math
 import sys
 from collections import defaultdict
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -144,6 +145,50 @@ def test_a_letter_model_scores_words_in_lower_case(monkeypatch: pytest.MonkeyPat
     assert score == 0.0  # no word was begun
     rows = [{"T": 1.0}, {"_": 1.0}, {"g": 0.55, "h": 0.45}, {"_": 1.0}, {"e": 1.0}]
     assert to_text(BeamDecoder(model)(emissions(rows))) == "The"
+
+
+_ARPA = """\\data\\
+ngram 1=6
+ngram 2=4
+
+\\1-grams:
+-1.0\t<unk>
+0.0\t<s>\t-0.5
+-1.2\t</s>
+-0.9\tt\t-0.3
+-0.8\th\t-0.2
+-0.7\te\t-0.1
+
+\\2-grams:
+-0.15\t<s> t
+-0.25\tt h
+-0.35\th e
+-0.45\te </s>
+
+\\end\\
+"""
+
+
+def test_kenlm_itself_reads_a_file_of_letters(tmp_path: Path) -> None:
+    pytest.importorskip("kenlm")
+    (tmp_path / "letters.arpa").write_text(_ARPA)
+    model = KenLetters(tmp_path / "letters.arpa")
+    wanted = {
+        "t": -0.15,
+        "H": -0.25,
+        "e": -0.35,
+        " ": -0.45,  # bigrams, the last the word's end
+        "h": -0.5 - 0.8,
+        "t ": -0.2 - 0.9,
+        "; ": -0.3 - 1.2,
+    }  # behind: backing off
+    state = model.start()
+    for character, log10 in wanted.items():
+        score, state = model.score(state, character[0])
+        assert score == pytest.approx(log10 * math.log(10), abs=1e-5), character
+    rows = [{"t": 1.0}, {"_": 1.0}, {"e": 0.55, "h": 0.45}, {"_": 1.0}, {"e": 1.0}, {" ": 1.0}]
+    assert to_text(BeamDecoder()(emissions(rows))) == "tee "
+    assert to_text(BeamDecoder(model)(emissions(rows))) == "the "
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
