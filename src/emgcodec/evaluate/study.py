@@ -38,7 +38,7 @@ class Study:
         error: Whether less is better.
         row: Of the evidence, whose trainings serve; by default there are some of its own.
         tolerated: What a variant may lose against the first baseline, as a share.
-        reading: What it means for a user, once all of it was run.
+        reading: What it means for a user, once each variant was run.
     """
 
     title: str

@@ -102,8 +102,8 @@ def _study(name: str, study: Study, results: Results) -> Iterator[str]:
     yield ""
     if name in PICTURES and any(results.values()):
         yield from (f"![{study.title}](pictures/{PICTURES[name]})", "")
-    if all(len(results.get(variant, ())) == len(study.folds) for variant in study.variants):
-        yield from (study.reading, "") if study.reading else ()
+    if study.reading and all(results.get(variant) for variant in study.variants):
+        yield from (study.reading, "")
     yield from (*_rerun(name, results), "")
 
 
