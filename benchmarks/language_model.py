@@ -136,7 +136,8 @@ def waveforms(data: Path, corpus: Path, frame_rate: float) -> dict[str, list[Tra
 def tracks_of(rec: Recording, calibrates: bool, frame_rate: float) -> Iterator[Track]:
     """The takes of a recording, each with one label for all of its frames."""
     dataset, subject, session = (str(rec.metadata[n]) for n in ("dataset", "subject", "session"))
-    frames = int(rec.duration * frame_rate)
+    if (frames := int(rec.duration * frame_rate)) < SHORTEST:
+        return
     x = time_domain_features(rec, frames, frame_rate)
     for gesture, during in gesture_frames(rec.events, frames, frame_rate, dataset):
         if during.sum() >= SHORTEST:
