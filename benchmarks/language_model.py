@@ -124,12 +124,10 @@ def waveforms(data: Path, corpus: Path, frame_rate: float) -> dict[str, list[Tra
     found: dict[str, list[Track]] = defaultdict(list)
     for file in tqdm(sorted(data.glob("*.h5")), desc="waveforms", unit="files"):
         for rec in read_all(file):
-            for part in gesture_parts(rec):
-                name = f"{file.name}:{rec.metadata['recording']}"
-                name += "" if part is rec else f"@{part.start_time - rec.start_time:.3f}"
-                if name in calibrates:
+            for name, part in gesture_parts(rec):
+                if (row := f"{file.name}:{name}") in calibrates:
                     dataset = str(rec.metadata["dataset"])
-                    found[dataset] += tracks_of(part, calibrates[name], frame_rate)
+                    found[dataset] += tracks_of(part, calibrates[row], frame_rate)
     return found
 
 

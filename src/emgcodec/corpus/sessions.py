@@ -63,14 +63,20 @@ def find_sessions(
     return found
 
 
-def gesture_parts(rec: Recording) -> Iterator[Recording]:
+def gesture_parts(rec: Recording) -> Iterator[tuple[str, Recording]]:
     """A recording of several gestures, gesture by gesture, without what lies between; or as it is.
 
     Gestures follow one another in an order that somebody chose, and codes know what came before:
     in a recording of its own each tells of nothing but itself.
+
+    Yields:
+        Names, with the second at which a part begins, and recordings.
     """
+    name = str(rec.metadata["recording"])
     held = [e for e in rec.events if e.kind == "gesture" and e.end > e.start]
     if len({event.label for event in held}) < 2:
-        yield rec
-    else:
-        yield from (rec.crop(event.start, event.end) for event in held)
+        yield name, rec
+        return
+    for event in held:
+        part = rec.crop(event.start, event.end)
+        yield f"{name}@{part.start_time - rec.start_time:.3f}", part

@@ -93,12 +93,11 @@ class ShardMaker:
             try:
                 if (rec := next(recordings, None)) is None:
                     return
-                name += f":{rec.metadata['recording']}"
+                whole = rec.metadata["recording"]
+                name += f":{whole}"
                 session = sessions.get(session_of(rec))
-                for part in gesture_parts(rec) if self.settings.by_gesture else [rec]:
-                    offset = part.start_time - rec.start_time
-                    own = name if part is rec else f"{name}@{offset:.3f}"
-                    yield self._row(own, part, record, session)
+                for own, part in gesture_parts(rec) if self.settings.by_gesture else [(whole, rec)]:
+                    yield self._row(f"{file.name}:{own}", part, record, session)
             except (MemoryError, RuntimeError):
                 raise  # the machine's fault, not the file's
             except Exception as error:

@@ -18,7 +18,7 @@ from emgcodec.gestures import GESTURES, canonical_gesture
 from emgcodec.montage import Montage
 from emgcodec.recording import Event, Recording
 from emgcodec.signal import Notch, Preparation, num_resampled
-from emgcodec.text import glyphs, to_ids
+from emgcodec.text import to_ids
 
 SIMULATED = "simulated"
 """Data set of people who are from nowhere."""
@@ -114,24 +114,24 @@ def _keys(rec: Recording) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64
 
     Who typed without a keyboard typed what was prompted, at times that nobody knows: evenly.
     """
-    pressed: Iterable[tuple[float, str]]
+    pressed: Iterable[tuple[float, int]]
     if rec.metadata.get("condition", "on_keyboard") in ("on_keyboard", ""):
-        pressed = ((e.start, e.label) for e in rec.events if e.kind == "key")
+        pressed = (
+            (e.start, int(key))
+            for e in rec.events
+            if e.kind == "key"
+            for key in to_ids([e.label]).ids
+        )
     else:
         pressed = (
-            (e.start + (e.end - e.start) * (i + 0.5) / len(keys), glyphs()[key])
+            (e.start + (e.end - e.start) * (i + 0.5) / len(keys), int(key))
             for e in rec.events
             if e.kind == "prompt"
             for keys in [to_ids(e.label).ids]
             for i, key in enumerate(keys)
         )
-    found = [
-        (time, int(label))
-        for time, key in pressed
-        if 0 <= time < rec.duration
-        for label in to_ids([key]).ids
-    ]
-    times, ids = zip(*sorted(found), strict=True) if found else ((), ())
+    found = sorted((time, key) for time, key in pressed if 0 <= time < rec.duration)
+    times, ids = zip(*found, strict=True) if found else ((), ())
     return np.array(ids, np.int64), np.array(times, np.float64)
 
 
