@@ -11,7 +11,6 @@ nothing but real waveforms says what they are.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -26,15 +25,14 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 import train_llm
+from llm_results import check_alike, run
 from train_llm import CYCLE, FRAMES, NONE, SHORTEST, Learned, Take
 
 from emgcodec import GESTURES, Recording, Tokens
 from emgcodec.corpus.sessions import gesture_parts
 from emgcodec.evaluate.frames import Track, compressed, standardized, time_domain_features
 from emgcodec.evaluate.lda import Discriminant, Moments
-from emgcodec.evaluate.provenance import made_by
 from emgcodec.evidence import people
-from emgcodec.files import write_json, write_section
 from emgcodec.gestures import own_head
 from emgcodec.io import read_all
 from emgcodec.llm import generated_tokens
@@ -286,8 +284,6 @@ def measure(args: Any) -> dict[str, Any]:
     }
     return {
         "fold": args.fold,
-        "minutes": args.minutes,
-        "precision": args.precision,
         "steps": found.steps,
         "codec_id": found.codec.codec_id,
         "own_heads": all(own_head(dataset) in found.codec.heads for dataset in CYCLE),
@@ -306,9 +302,7 @@ def page(results: Sequence[dict[str, Any]]) -> str:
     Raises:
         ValueError: if the results are not of one kind.
     """
-    same = ("minutes", "precision", "parameters", "own_heads", "threads")
-    if len({tuple(result[name] for name in same) for result in results}) != 1:
-        raise ValueError(f"{len(results)} results differ in {same}: run all folds alike")
+    check_alike(results, ("minutes", "precision", "parameters", "own_heads", "threads"))
     one = results[0]
     pooled: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     takes: Counter[str] = Counter()
@@ -380,24 +374,16 @@ def page(results: Sequence[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Measures a fold, or writes the tables of those that were."""
-    parser = train_llm.arguments(__doc__)
-    parser.add_argument("--json", type=Path, help="write the result here")
-    parser.add_argument("--page", type=Path, help="write tables of what was run into this page")
-    args = parser.parse_args()
-    if args.page:
-        folder = Path(__file__).parents[1] / "docs" / "results" / "language_model"
-        results = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-        write_section(args.page, "numbers", page(results))
-        return
-    if args.data is None:
-        parser.error("--data: name the folder of the corpora")
-    command = f"python benchmarks/language_model.py --data $EMGCODEC_DATA --fold {args.fold}"
-    command += f" --minutes {args.minutes:g} --precision {args.precision} --model {args.model}"
-    result = made_by(command, "transformers") | measure(args)
-    print(json.dumps(result, indent=1))
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        write_json(args.json, result)
+    run(
+        train_llm.arguments(__doc__),
+        lambda args: (
+            f"python benchmarks/language_model.py --data $EMGCODEC_DATA --fold {args.fold}"
+        ),
+        measure,
+        page,
+        "language_model",
+        "numbers",
+    )
 
 
 if __name__ == "__main__":

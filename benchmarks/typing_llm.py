@@ -10,7 +10,6 @@ r"""What a small language model makes of typing in EMG tokens; simulated people.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,23 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 import typing_llm
+from llm_results import check_alike, run
 
-from emgcodec.evaluate.provenance import made_by
-from emgcodec.files import write_json, write_section
 from emgcodec.simulate import SIMULATOR_VERSION
-
-RESULTS = Path(__file__).parents[1] / "docs" / "results" / "typing_llm"
 
 
 def page(results: Sequence[dict[str, Any]]) -> str:
     """The table."""
-    same = ("minutes", "precision", "threads", "simulator")
-    if len({tuple(result[name] for name in same) for result in results}) != 1:
-        raise ValueError(f"{len(results)} results differ in {same}: run all seeds alike")
+    check_alike(results, ("minutes", "precision", "threads", "simulator"))
     one = results[0]
     steps = ", ".join(str(result["steps"]) for result in results)
     lines = [
@@ -61,27 +54,11 @@ def page(results: Sequence[dict[str, Any]]) -> str:
     return "\n".join([*lines, "", f"`{one['command']}` and so on, commit {commits}."])
 
 
-def main() -> None:
-    """Measures one training, or writes the table of those that were."""
-    parser = typing_llm.arguments(__doc__)
-    parser.add_argument("--json", type=Path, help="write the result here")
-    parser.add_argument("--page", type=Path, help="write the table of what was run into this page")
-    args = parser.parse_args()
-    if args.page:
-        results = [json.loads(path.read_text("utf-8")) for path in sorted(RESULTS.glob("*.json"))]
-        write_section(args.page, "typing", page(results))
-        return
-    if args.data is None:
-        parser.error("--data: name a folder of sessions")
-    command = f"python benchmarks/typing_llm.py --data {args.data} --seed {args.seed}"
-    command += f" --minutes {args.minutes:g} --precision {args.precision} --model {args.model}"
-    made = made_by(command, "transformers")
+def measure(args: Any) -> dict[str, Any]:
+    """Everything of one training."""
     steps, errors = typing_llm.learn(args)
-    result = made | {
+    return {
         "seed": args.seed,
-        "minutes": args.minutes,
-        "precision": args.precision,
-        "threads": torch.get_num_threads(),
         "simulator": SIMULATOR_VERSION,
         "steps": steps,
         "errors": {
@@ -89,10 +66,18 @@ def main() -> None:
             for reader, people in errors.items()
         },
     }
-    print(json.dumps(result, indent=1))
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        write_json(args.json, result)
+
+
+def main() -> None:
+    """Measures one training, or writes the table of those that were."""
+    run(
+        typing_llm.arguments(__doc__),
+        lambda args: f"python benchmarks/typing_llm.py --data {args.data} --seed {args.seed}",
+        measure,
+        page,
+        "typing_llm",
+        "typing",
+    )
 
 
 if __name__ == "__main__":
