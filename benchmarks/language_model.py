@@ -328,7 +328,9 @@ def page(results: Sequence[dict[str, Any]]) -> str:
         "|---|" + "---|" * len(ROWS),
     ]
     for dataset, rows in sorted(pooled.items()):
-        cells = (f"{100 * np.mean(rows[r]):.1f} ± {100 * np.std(rows[r]):.1f}" for r in ROWS)
+        cells = (
+            f"{100 * np.mean(rows[r]):.1f} ± {100 * np.std(rows[r], ddof=1):.1f}" for r in ROWS
+        )
         about = f"{dataset} ({len(rows['language model'])}, {takes[dataset]})"
         lines.append(f"| {about} | " + " | ".join(cells) + " |")
     levels, alone = (

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 import typing_llm
 from llm_results import check_alike, run
 
+from emgcodec.metrics import ERROR_KINDS
 from emgcodec.simulate import SIMULATOR_VERSION
 
 
@@ -44,7 +45,7 @@ def page(results: Sequence[dict[str, Any]]) -> str:
         every = [result["errors"][reader] for result in results]
         parts = {
             part: [np.mean([e[name][part] / e[name]["length"] for e in every]) for name in every[0]]
-            for part in ("missed", "spurious", "substituted")
+            for part in ERROR_KINDS
         }
         wrong = 100 * np.sum(list(parts.values()), axis=0)
         cells = [f"{wrong.mean():.1f} ± {wrong.std(ddof=1):.1f}"]

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from tqdm import tqdm
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from emgcodec import Codec
 from emgcodec.llm import EmgVocabulary, init_embeddings
@@ -33,6 +34,15 @@ def add_training(parser: argparse.ArgumentParser, out: Path) -> None:
         default="float32",
         help="bf16 is twice as fast where the processor has it",
     )
+
+
+def word_tokenizer(words: Sequence[str], word: str) -> Any:
+    """So many words, each a match of a regular expression, and marks for beginning and end."""
+    known = {each: i for i, each in enumerate(["<pad>", "<s>", "</s>", *words])}
+    made = Tokenizer(models.WordLevel(known, unk_token="<pad>"))
+    made.pre_tokenizer = pre_tokenizers.Split(Regex(word), "removed", invert=True)
+    special = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
+    return PreTrainedTokenizerFast(tokenizer_object=made, **special)
 
 
 def language_model(tokenizer: Any, codec: Codec, longest: int, seed: int) -> Any:
@@ -66,6 +76,14 @@ def padded(sequences: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tens
         ids[row, : len(sequence)] = torch.tensor(sequence)
         mask[row, : len(sequence)] = 1
     return ids, mask
+
+
+@torch.no_grad()
+def next_scores(model: Any, sequences: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Logits of what follows each sequence, (B, ids)."""
+    ids, mask = padded(sequences)
+    logits: torch.Tensor = model(input_ids=ids, attention_mask=mask).logits
+    return logits[torch.arange(len(ids)), mask.sum(dim=1) - 1]
 
 
 @dataclass(frozen=True)

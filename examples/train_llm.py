@@ -22,10 +22,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from small_llm import Lessons, add_training, language_model, padded, train
-from tokenizers import Tokenizer, models, pre_tokenizers
+from small_llm import (
+    Lessons,
+    add_training,
+    language_model,
+    next_scores,
+    train,
+    word_tokenizer,
+)
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerFast
 
 from emgcodec import GESTURES, Codec, Montage
 from emgcodec.corpus import build
@@ -120,15 +125,6 @@ def load_takes(corpus: Path, codec: Codec) -> Iterator[Take]:
                     yield Take(*about, gesture, codes[:, during & valid], row["calibrates"])
 
 
-def text_tokenizer(datasets: Sequence[str]) -> Any:
-    """The names of gestures and data sets, and marks for the beginning and the end."""
-    words = {word: i for i, word in enumerate(["<pad>", "<s>", "</s>", *GESTURES, *datasets])}
-    made = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
-    special = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
-    return PreTrainedTokenizerFast(tokenizer_object=made, **special)
-
-
 @dataclass(frozen=True)
 class Writer:
     """Passages as sequences of ids."""
@@ -197,15 +193,13 @@ def lessons(takes: Sequence[Take], writer: Writer) -> Lessons:
     return Lessons(draw, writer.names(), sorted({take.subject for take in takes}))
 
 
-@torch.no_grad()
 def evidence(model: Any, writer: Writer, takes: Sequence[Take]) -> Iterator[np.ndarray]:
     """Log-probability of each gesture (V,) for each take, summed over its passages."""
     names = writer.names()
     for take in tqdm(takes, desc="reading", unit="takes"):
-        ids, mask = padded([writer.reading(take.dataset, codes) for codes in take.passages()])
-        logits = model(input_ids=ids, attention_mask=mask).logits
-        last = logits[torch.arange(len(ids)), mask.sum(dim=1) - 1][:, names]
-        yield torch.log_softmax(last, dim=1).sum(dim=0).numpy()
+        prompts = [writer.reading(take.dataset, codes) for codes in take.passages()]
+        scores = next_scores(model, prompts)[:, names]
+        yield torch.log_softmax(scores, dim=1).sum(dim=0).numpy()
 
 
 def head_evidence(codec: Codec, takes: Sequence[Take]) -> Iterator[np.ndarray]:
@@ -338,7 +332,7 @@ def learn(args: argparse.Namespace) -> Learned:
         )
     print(f"{len(known)} takes to learn from, {len(asked)} of people to read")
 
-    tokenizer = text_tokenizer(sorted({take.dataset for take in takes}))
+    tokenizer = word_tokenizer([*GESTURES, *sorted({take.dataset for take in takes})], r"\S+")
     extend_tokenizer(tokenizer, codec)
     longest = 2 * FRAMES * codec.num_codebooks
     model, writer = language_model(tokenizer, codec, longest, args.fold), Writer(tokenizer)

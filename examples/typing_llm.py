@@ -21,10 +21,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from small_llm import Lessons, add_training, language_model, padded, train
-from tokenizers import Tokenizer, models
+from small_llm import (
+    Lessons,
+    add_training,
+    language_model,
+    next_scores,
+    train,
+    word_tokenizer,
+)
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerFast
 
 from emgcodec import Codec, Recording
 from emgcodec.evaluate.rows import require_strangers
@@ -122,15 +127,6 @@ class Writer:
         return [self.tokenizer.bos_token_id, *chain.from_iterable(parts), self.vocabulary.open]
 
 
-def key_tokenizer() -> Any:
-    """The keys, and marks for the beginning and the end."""
-    words = {word: i for i, word in enumerate(["<pad>", "<s>", "</s>", *labels()])}
-    made = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
-    special = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
-    return PreTrainedTokenizerFast(tokenizer_object=made, **special)
-
-
-@torch.no_grad()
 def read_typing(model: Any, writer: Writer, sessions: Sequence[Session]) -> list[list[int]]:
     """Label ids of what was typed in each session, read side by side."""
     key_ids, vocabulary = writer.key_ids(), writer.vocabulary
@@ -145,10 +141,7 @@ def read_typing(model: Any, writer: Writer, sessions: Sequence[Session]) -> list
             begun = [
                 [writer.tokenizer.bos_token_id, *chain.from_iterable(heard[n])] for n in waiting
             ]
-            ids, mask = padded(begun)
-            last = model(input_ids=ids, attention_mask=mask).logits
-            last = last[torch.arange(len(ids)), mask.sum(dim=1) - 1][:, allowed]
-            best = last.argmax(dim=1).tolist()
+            best = next_scores(model, begun)[:, allowed].argmax(dim=1).tolist()
             for n, key in zip(waiting, best, strict=True):
                 if key < len(key_ids):
                     heard[n][-1].append(int(key_ids[key]))
@@ -194,7 +187,7 @@ def learn(args: argparse.Namespace) -> tuple[int, dict[str, dict[str, CharacterE
         for paths in (split.train, split.test)
     )
     require_strangers(codec, frozenset(session.subject for session in asked))
-    tokenizer = key_tokenizer()
+    tokenizer = word_tokenizer(labels(), r"Key\.\w+|[\s\S]")
     extend_tokenizer(tokenizer, codec)
     writer = Writer(tokenizer, max(1, round(SECONDS * codec.frame_rate)))
     longest = 1 + CHUNKS * (writer.size * codec.num_codebooks + 2 + MOST) + 1

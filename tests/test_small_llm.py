@@ -15,7 +15,7 @@ import torch
 
 from emgcodec import Codec
 from emgcodec.llm import extend_tokenizer
-from emgcodec.text import to_ids
+from emgcodec.text import labels, to_ids
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -63,7 +63,7 @@ def test_keys_follow_the_half_second_in_which_they_went_down() -> None:
         Codec.from_preset("student-small", **{"quantizer.size": 64}),
         np.random.default_rng(0),
     )
-    tokenizer = typing_llm.key_tokenizer()
+    tokenizer = typing_llm.word_tokenizer(labels(), r"Key\.\w+|[\s\S]")
     extend_tokenizer(tokenizer, codec)
     writer = typing_llm.Writer(tokenizer, 16)
     sessions = []

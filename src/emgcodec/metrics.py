@@ -51,6 +51,9 @@ def balanced_accuracy(truth: Ints, guess: Ints) -> float:
     return float(np.mean(recalls)) if recalls else float("nan")
 
 
+ERROR_KINDS = ("missed", "spurious", "substituted")
+
+
 @dataclass(frozen=True)
 class CharacterErrors:
     """What turns a reference into a hypothesis with the fewest edits (Levenshtein, 1966).

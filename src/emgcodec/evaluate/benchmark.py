@@ -17,6 +17,7 @@ from emgcodec.evaluate.provenance import made_by
 from emgcodec.evaluate.typing import PROTOCOL, Reader, greedy, plain, score_split, summary
 from emgcodec.files import write_json
 from emgcodec.folder import CONFIG_FILE
+from emgcodec.metrics import ERROR_KINDS
 from emgcodec.train.loop import train
 from emgcodec.train.recipe import Recipe
 from emgcodec.train.sessions import find_splits
@@ -130,7 +131,7 @@ def table(people: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
         found = [parts[part][reader] for parts in people.values()]
         kinds = (
             f"{kind} {100 * np.mean([each[kind] / each['length'] for each in found]):.2f}"
-            for kind in ("missed", "spurious", "substituted")
+            for kind in ERROR_KINDS
         )
         over = (
             f"+- {100 * spread:.2f} % CER, mean and SD" if len(found) > 1 else "% CER, one person"

@@ -26,6 +26,7 @@ from emgcodec.evidence import (
     table_line,
 )
 from emgcodec.files import written_beside
+from emgcodec.metrics import ERROR_KINDS
 
 Results = Mapping[str, Sequence[Result]]
 
@@ -160,8 +161,9 @@ def _variants(study: Study, results: Results) -> Iterator[str]:
 def _errors(found: Sequence[Result]) -> str:
     """Kinds of wrong characters in percent of the keys pressed, mean over people and trainings."""
     people = [each for result in found for each in result["errors"].values()]
-    kinds = ("missed", "spurious", "substituted")
-    return " / ".join(f"{100 * np.mean([e[k] / e['length'] for e in people]):.0f}" for k in kinds)
+    return " / ".join(
+        f"{100 * np.mean([e[kind] / e['length'] for e in people]):.0f}" for kind in ERROR_KINDS
+    )
 
 
 def _verdict(study: Study, results: Results, place: tuple[str, str], most: float) -> str:
