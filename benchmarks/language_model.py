@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -247,7 +247,7 @@ def written_scores(found: Learned, ears: dict[str, Ear], data: Path, seed: int) 
         opened = found.writer.vocabulary.open
         written += [ids[ids.index(opened) + 1 : -1] for ids, _ in own]
         real += [ids[1:-1] for ids, _ in theirs]
-    # As many ids of either: the more there are, the fewer of them are new.
+    # As many sequences of either: the more there are, the less of them is new.
     written, real = (_thinned(each, min(len(written), len(real)), rng) for each in (written, real))
     learned = {g for t in found.known for g in ngrams(found.writer.recording(t.codes), NGRAM)}
 
@@ -296,6 +296,42 @@ def measure(args: Any) -> dict[str, Any]:
     }
 
 
+def mean_over_people(scores: Sequence[float]) -> str:
+    """In percent, with the deviation where there are several."""
+    spread = f" ± {100 * np.std(scores, ddof=1):.1f}" if len(scores) > 1 else ""
+    return f"{100 * np.mean(scores):.1f}{spread}"
+
+
+def aims(
+    pooled: Mapping[str, Mapping[str, Sequence[float]]], heard: Mapping[str, float]
+) -> Iterator[str]:
+    """For which data sets the means reach what was aimed at, and for which they do not.
+
+    Args:
+        pooled: By data set and reader: scores of people.
+        heard: By data set: share of written signals that are recognised.
+    """
+    mean = {
+        d: {row: float(np.mean(each)) for row, each in rows.items()} for d, rows in pooled.items()
+    }
+    reached = {
+        "at most 3 points behind the codec's head": {
+            d: m["language model"] >= m["codec's own head"] - 0.03 for d, m in mean.items()
+        },
+        "5 points before the nearest histograms": {
+            d: m["language model"] >= m["nearest histograms"] + 0.05 for d, m in mean.items()
+        },
+        "60 % of what it writes recognised": {d: share >= 0.6 for d, share in heard.items()},
+    }
+    yield "Aims, by the means:"
+    yield ""
+    for aim, sets in reached.items():
+        yes, no = (
+            ", ".join(d for d in sets if sets[d] is want) or "none" for want in (True, False)
+        )
+        yield f"- {aim}: reached for {yes}; not for {no}."
+
+
 def page(results: Sequence[dict[str, Any]]) -> str:
     """The tables.
 
@@ -328,9 +364,7 @@ def page(results: Sequence[dict[str, Any]]) -> str:
         "|---|" + "---|" * len(ROWS),
     ]
     for dataset, rows in sorted(pooled.items()):
-        cells = (
-            f"{100 * np.mean(rows[r]):.1f} ± {100 * np.std(rows[r], ddof=1):.1f}" for r in ROWS
-        )
+        cells = (mean_over_people(rows[r]) for r in ROWS)
         about = f"{dataset} ({len(rows['language model'])}, {takes[dataset]})"
         lines.append(f"| {about} | " + " | ".join(cells) + " |")
     levels, alone = (
@@ -355,13 +389,15 @@ def page(results: Sequence[dict[str, Any]]) -> str:
         "| data set | chance | written | unseen people's codes |",
         "|---|---|---|---|",
     ]
+    heard: dict[str, list[float]] = {}
     for dataset in sorted(pooled):
-        heard = [r["heard"][dataset] for r in results if dataset in r["heard"]]
-        cells = (
-            f"{100 * np.mean([h[key] for h in heard]):.0f}"
-            for key in ("chance", "written", "decoded")
-        )
+        each = [r["heard"][dataset] for r in results if dataset in r["heard"]]
+        heard[dataset] = [
+            float(np.mean([h[key] for h in each])) for key in ("chance", "written", "decoded")
+        ]
+        cells = (f"{100 * share:.0f}" for share in heard[dataset])
         lines.append(f"| {dataset} | " + " | ".join(cells) + " |")
+    lines += ["", *aims(pooled, {d: each[1] for d, each in heard.items()})]
     lines += ["", f"| ids of | distinct 1 / 2 / 4-grams | {NGRAM}-grams of the training |"]
     lines += ["|---|---|---|"]
     for name in ("written", "unseen people"):

@@ -20,6 +20,12 @@ def check_alike(results: Results, same: Sequence[str]) -> None:
         raise ValueError(f"{len(results)} results differ in {same}: run all alike")
 
 
+def load(folder: str) -> list[dict[str, Any]]:
+    """The results in a folder of docs/results."""
+    files = sorted((Path(__file__).parents[1] / "docs" / "results" / folder).glob("*.json"))
+    return [json.loads(path.read_text("utf-8")) for path in files]
+
+
 def run(
     parser: argparse.ArgumentParser,
     command: Callable[[argparse.Namespace], str],
@@ -42,9 +48,7 @@ def run(
     parser.add_argument("--page", type=Path, help="write tables of what was run into this page")
     args = parser.parse_args()
     if args.page:
-        files = sorted((Path(__file__).parents[1] / "docs" / "results" / folder).glob("*.json"))
-        results = [json.loads(path.read_text("utf-8")) for path in files]
-        write_section(args.page, section, page(results))
+        write_section(args.page, section, page(load(folder)))
         return
     if args.data is None:
         parser.error("--data: name the folder of the recordings")

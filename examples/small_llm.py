@@ -110,17 +110,17 @@ def train(
         How many steps that were.
 
     Raises:
-        ValueError: if `args.out` holds a model of other people, tokens or minutes.
+        ValueError: if `args.out` holds a model of other people, tokens or settings.
     """
     out, minutes = args.out, args.minutes
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=0.1)
     state, done, step = out / "checkpoint.pt", 0.0, 0
-    this = {"minutes": minutes, "seed": seed, "people": list(lessons.people)}
-    this["tokens"] = vocabulary.layout.vocab_id
+    this = {"minutes": minutes, "precision": args.precision, "seed": seed}
+    this |= {"people": list(lessons.people), "tokens": vocabulary.layout.vocab_id}
     if state.is_file():
         saved = torch.load(state, weights_only=True)
         if saved["this"] != this:
-            raise ValueError(f"--out {out} holds a model of other people, tokens or minutes")
+            raise ValueError(f"--out {out} holds a model of other people, tokens or settings")
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         done, step = saved["done"], saved["step"]

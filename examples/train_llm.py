@@ -17,6 +17,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,7 @@ class Writer:
 
     tokenizer: Any
 
-    @property
+    @cached_property
     def vocabulary(self) -> EmgVocabulary:
         """Ids of EMG."""
         return EmgVocabulary.of(self.tokenizer)
@@ -272,8 +273,9 @@ class Learned:
 
     @property
     def named(self) -> list[Take]:
-        """Those of `asked` that have a gesture."""
-        return [take for take in self.asked if take.gesture != NONE]
+        """Those of `asked` that have a gesture, of data sets whose gestures it has learned."""
+        taught = {take.dataset for take in self.known if take.gesture != NONE}
+        return [take for take in self.asked if take.gesture != NONE and take.dataset in taught]
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
@@ -345,10 +347,9 @@ def learn(args: argparse.Namespace) -> Learned:
 def read(found: Learned) -> dict[str, dict[str, dict[str, float]]]:
     """Accuracy of the language model, and of the codec's own head on the same tokens."""
     known, named = [t for t in found.known if t.gesture != NONE], found.named
-    readers = {
-        "language model": evidence(found.model, found.writer, named),
-        "codec's own head": head_evidence(found.codec, named),
-    }
+    readers = {"language model": evidence(found.model, found.writer, named)}
+    if "gesture" in found.codec.heads:
+        readers["codec's own head"] = head_evidence(found.codec, named)
     return {name: accuracy(known, named, said) for name, said in readers.items()}
 
 

@@ -6,7 +6,7 @@
 Codes and keys take turns, "<|emg|> codes of half a second <|/emg|> keys pressed in it": so the
 model need not find out what belongs together, and reads while somebody types. It learns from the
 train split of `splits/generic.yaml` (`emgcodec data simulate` writes such a folder) and reads the
-test split, whole sessions with the keys that it has read itself. Needs `pip install '.[llm]'`.
+test split, whole sessions with the keys that it has read itself. Needs `pip install '.[io,llm]'`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ class Writer:
     tokenizer: Any
     size: int
 
-    @property
+    @cached_property
     def vocabulary(self) -> EmgVocabulary:
         """Ids of EMG."""
         return EmgVocabulary.of(self.tokenizer)

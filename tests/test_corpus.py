@@ -13,7 +13,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,13 @@ from helpers import codec_for
 from hypothesis import given
 from hypothesis import strategies as st
 from io_files import write_corpus, write_session
+from test_io_bids import dataset
 
 from emgcodec import Codec, Event, Layout, Recording, read_all
 from emgcodec.cli import main
 from emgcodec.corpus import CorpusError, build
-from emgcodec.corpus.jobs import Input, make_jobs
+from emgcodec.corpus.jobs import Input, Job, make_jobs
+from emgcodec.corpus.pool import run_local
 from emgcodec.corpus.settings import Settings
 from emgcodec.io import write
 
@@ -386,10 +388,83 @@ def test_what_is_whole_is_not_done_again_and_what_is_not_is(
     (out / ".jobs" / "emg-0.part").mkdir()
     (out / ".jobs" / "emg-0.part" / "half.parquet").write_bytes(b"PAR1")
     (out / ".jobs" / ".emg-0.1-1.json").write_text("{")
+    records["typing.hdf5"].write_text("")  # the power failed
     build(sorted(mixed.iterdir(), reverse=True), out, **options(model))
-    assert done == ["P0.h5", "P1.h5", "P2.h5"]
+    assert done == ["P0.h5", "P1.h5", "P2.h5", "typing.hdf5"]
     assert tree(out) == tree(whole)
     assert {p.name for p in out.glob(".jobs/*")} == {p.name for p in whole.glob(".jobs/*")}
+
+
+def failing(error: Exception, name: str) -> Callable[..., Any]:
+    """`read_all` that cannot read one file."""
+
+    def read(path: str, **more: Any) -> Iterator[Recording]:
+        if Path(path).name == name:
+            raise error
+        yield from read_all(path, **more)
+
+    return read
+
+
+def test_what_was_skipped_is_read_again_if_one_asks_for_it(
+    mixed: Path, whole: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, done = tmp_path / "out", counted(monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr("emgcodec.corpus.shard.read_all", failing(OSError("disk"), "P1.h5"))
+        report = build([mixed], out, **options(model))
+    assert ["P1.h5", "disk"] in report.skipped
+    done.clear()
+    assert build([mixed], out, **options(model)).skipped == report.skipped
+    assert done == []
+    report = build([mixed], out, **options(model, retry=True))
+    assert sorted(done) == ["P1.h5", "cut.h5"]
+    assert [name for name, _ in report.skipped] == ["cut.h5"]
+    assert tree(out) == tree(whole)
+
+
+def test_a_file_is_skipped_and_a_broken_machine_stops_everything(
+    mixed: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patched = "emgcodec.corpus.shard.read_all"
+    for error in (NotImplementedError("compression"), RecursionError("depth"), KeyError("emg")):
+        monkeypatch.setattr(patched, failing(error, "P1.h5"))
+        name = type(error).__name__
+        report = build([mixed / "P0.h5", mixed / "P1.h5"], tmp_path / name, **options(model))
+        assert [skipped for skipped, _ in report.skipped] == ["P1.h5"]
+    for error in (RuntimeError("illegal instruction"), MemoryError()):
+        monkeypatch.setattr(patched, failing(error, "P1.h5"))
+        with pytest.raises(type(error)):
+            build([mixed / "P0.h5", mixed / "P1.h5"], tmp_path / "out", **options(model))
+
+
+def test_a_device_that_is_not_the_cpu_is_held_against_it(
+    mixed: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Under another name the same device: what a GPU gives is printed in the same way."""
+    argv = ["corpus", "build", str(mixed / "P0.h5"), "-o", str(tmp_path / "out")]
+    assert main([*argv, "--model", model, "--device", "cpu:0"]) == 0
+    assert "the CPU finds 100.0000% of the codes too" in capsys.readouterr().out
+
+
+def test_an_emg_bids_dataset_is_one_input(model: str, tmp_path: Path) -> None:
+    pytest.importorskip("edfio")
+    dataset(tmp_path / "bids")
+    build([tmp_path / "bids"], tmp_path / "out", **options(model))
+    codec = Codec.from_pretrained(model)
+    rows, wanted = table(tmp_path / "out"), list(read_all(tmp_path / "bids"))
+    assert len(rows) == len(wanted) == 2
+    for row, rec in zip(rows, wanted, strict=True):
+        assert np.array_equal(np.transpose(row["codes"]), codec.tokenize(rec).codes)
+        assert row["subject"] == "01"
+
+
+def test_parquet_without_its_library_is_refused_at_once(
+    mixed: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("emgcodec.corpus.formats.find_spec", lambda _: None)
+    with pytest.raises(CorpusError, match="pyarrow"):
+        build([mixed], tmp_path / "out", **options(model))
 
 
 def test_files_may_change_and_more_may_come_but_none_may_be_lost(
@@ -490,6 +565,7 @@ def _newer(out: Path) -> None:
         (None, {"layout": "zigzag"}, "zigzag"),
         (None, {"engine": "dask"}, "engine='dask'"),
         (None, {"workers": 0}, "workers=0"),
+        (None, {"device": "cuda:99"}, "device='cuda:99'.*cpu"),
         (None, {"shard_megabytes": 0}, "shard_megabytes=0"),
         (None, {"splits": {"train": 0.5}}, "add up to 1"),
         (None, {"splits": {}}, "add up to 1"),
@@ -605,6 +681,20 @@ def test_killed_and_stopped_it_goes_on_in_two_processes(
     assert tree(out) == many_whole
 
 
+class Dying:
+    """A `ShardMaker` of a worker that the system kills."""
+
+    def __call__(self, job: Job) -> dict[str, Any]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+
+def test_a_worker_that_dies_is_told_of() -> None:
+    jobs = [Job(name, ()) for name in "ab"]
+    with pytest.raises(CorpusError, match="worker died"):
+        list(run_local(jobs, Dying(), 2))  # type: ignore[arg-type]
+
+
 def kill_at_random(argv: list[str], out: Path, chance: random.Random) -> None:
     """While it starts, or some shards later and a little more: starting takes most of the time."""
 
@@ -648,7 +738,7 @@ def test_ten_kills_on_ray(
     pytest.importorskip("ray")
 
     def argv(out: Path) -> list[str]:
-        return command(many, out, model, "--engine", "ray")
+        return command(many, out, model, "--engine", "ray", "--workers", "64")
 
     survive_kills(10, argv, tmp_path, many_whole)
 
@@ -673,7 +763,7 @@ def test_two_ray_nodes_make_the_same_files(
     many: Path, many_whole: dict[str, str], model: str, tmp_path: Path
 ) -> None:
     pytest.importorskip("ray")
-    argv = command(many, tmp_path / "out", model, "--engine", "ray")[3:]
+    argv = command(many, tmp_path / "out", model, "--engine", "ray", "--workers", "4")[3:]
     done = subprocess.run(
         [sys.executable, "-c", _CLUSTER, *argv],
         env=ENVIRONMENT,

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 from language_models import WORDS, fresh_tokenizer, language_model
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from training import small_codec
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from emgcodec import Codec, LayoutError, Montage, sample
 from emgcodec.llm import (
@@ -57,6 +58,33 @@ def test_ids_lie_side_by_side_and_are_kept_with_the_tokenizer(codec: Codec, tmp_
     text = "fist" + texts[3] + texts[40]
     assert loaded(text)["input_ids"] == [9, layout.offset + 3, layout.offset + 40]
     assert texts[3] in loaded.decode([9, layout.offset + 3], skip_special_tokens=True)
+
+
+def test_a_tokenizer_of_bytes_reads_text_as_before(codec: Codec, tmp_path: Path) -> None:
+    """Byte-pair encoding, as most language models have it, whose words have spaces before them."""
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet)
+    made.train_from_iterator(["what does the hand do", "the hand is a fist"] * 5, trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<|end|>")
+    text = "What does the hand do? Größe <|emg"
+    before = tokenizer(text)["input_ids"]
+    vocabulary = extend_tokenizer(tokenizer, codec)
+    tokenizer.save_pretrained(tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    tokens = codec.tokenize(sample("armband"))
+    written = "".join(vocabulary.layout.special_tokens()[i] for i in (3, 40))
+    for each in (tokenizer, loaded):
+        assert each(text)["input_ids"] == before
+        assert each.decode(before) == text
+        ids = each(f"a{OPEN}{written}{CLOSE} b")["input_ids"]
+        first = vocabulary.layout.offset
+        assert ids[1:5] == [vocabulary.open, first + 3, first + 40, vocabulary.close]
+        prompt = EmgProcessor(each)("the hand: <|emg|>", [tokens], answer=" fist")
+        (back,) = generated_tokens(prompt["input_ids"], each, codec, montage="myo")
+        assert np.array_equal(back.codes, tokens.codes)
 
 
 def test_what_does_not_go_together_is_refused(codec: Codec, tokenizer: Any) -> None:

@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from io_files import write_session
 
-from emgcodec import Codec
+from emgcodec import GESTURES, Codec, Event, Recording
+from emgcodec.cli import main
+from emgcodec.io import read, write
 from emgcodec.llm import extend_tokenizer
 from emgcodec.text import labels, to_ids
 
@@ -24,12 +27,107 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 def beside(monkeypatch: pytest.MonkeyPatch) -> None:
     """They import each other, as scripts of one folder do."""
     pytest.importorskip("transformers")
+    monkeypatch.syspath_prepend(str(EXAMPLES.parent / "benchmarks"))
     monkeypatch.syspath_prepend(str(EXAMPLES))
 
 
 def run(name: str, monkeypatch: pytest.MonkeyPatch, *argv: str) -> None:
     monkeypatch.setattr(sys, "argv", [name, *argv])
     runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+
+
+def test_mixed_files_become_a_language_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """README's three commands, with files of four kinds, one of them cut off."""
+    pytest.importorskip("pyarrow")
+    source, corpus, out = (tmp_path / name for name in ("in", "tokens", "llm"))
+    source.mkdir()
+    rng = np.random.default_rng(0)
+    for person in range(6):
+        x = rng.normal(0, 20, (8, 1000)).astype(np.float32)
+        x[:4, 500:] *= 4
+        events = [Event(0.0, 2.5, "rest"), Event(2.5, 5.0, "fist")]
+        rec = Recording(x, 200, montage="myo", events=events)
+        rec.metadata |= {"dataset": "mine", "subject": f"P{person}", "session": "1"}
+        write(rec, source / f"P{person}.h5")
+    write_session(source / "typing.hdf5", np.arange(4000) / 2000)
+    np.savetxt(source / "band.csv", rng.normal(0, 30, (600, 4)), delimiter=",")
+    (source / "cut.h5").write_bytes((source / "P0.h5").read_bytes()[:3000])
+    build = ["corpus", "build", str(source), "-o", str(corpus)]
+    build += ["--sample-rate", "200", "--by-gesture"]
+    assert main(build) == 2
+    assert "skipped cut.h5" in capsys.readouterr().err
+    argv = ("--corpus", str(corpus), "--out", str(out), "--minutes", "0.05")
+    for _ in range(2):  # trained, the second time it only reads and writes
+        run("train_llm.py", monkeypatch, *argv)
+        printed = capsys.readouterr().out
+        assert re.search(r"language model +mine \d", printed)
+        assert re.search(r"codec's own head +mine \d", printed)
+        assert "perplexity by level" in printed
+    for name in ("rest", "hand_close"):
+        assert read(out / "written" / f"mine-{name}.h5").num_electrodes == 8
+    with pytest.raises(ValueError, match="other people, tokens or settings"):
+        run("train_llm.py", monkeypatch, *argv[:-1], "0.1")
+
+
+def test_what_nobody_taught_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    import train_llm
+
+    def take(dataset: str, gesture: int) -> Any:
+        return train_llm.Take(dataset, "P", "test", 8, gesture, np.zeros((2, 9)), False)
+
+    known = [take("a", 1), take("b", train_llm.NONE)]
+    asked = [take("a", 1), take("b", 2), take("c", 1), take("a", train_llm.NONE)]
+    found = train_llm.Learned(None, None, None, 0, known, asked)  # type: ignore[arg-type]
+    assert found.named == asked[:1]
+
+
+def test_histograms_find_takes_of_the_same_codes() -> None:
+    import language_model
+    import train_llm
+
+    rng = np.random.default_rng(0)
+
+    def take(gesture: int) -> Any:
+        codes = rng.integers(gesture * 16, gesture * 16 + 16, size=(2, 40))
+        return train_llm.Take("a", "P", "test", 8, gesture, codes, False)
+
+    known, asked = [take(g) for g in (0, 1, 2) for _ in range(20)], [take(g) for g in (2, 0)]
+    votes = list(language_model.neighbour_evidence(known, asked, 64))
+    assert [int(each.argmax()) for each in votes] == [2, 0]
+    assert all(each.sum() == 15 and len(each) == len(GESTURES) for each in votes)
+
+
+def test_variety_is_the_share_of_ngrams_that_differ() -> None:
+    import language_model
+
+    assert language_model.variety([[1, 1, 1, 1]], 2) == pytest.approx(1 / 3)
+    assert language_model.variety([[1, 2, 3], [1, 2, 4]], 2) == pytest.approx(3 / 4)
+    assert language_model.variety([[1]], 2) == 0.0
+
+
+def test_aims_are_said_to_be_reached_only_where_they_are() -> None:
+    import language_model
+
+    rows = {"language model": [0.6, 0.7], "codec's own head": [0.6, 0.75]}
+    near, far = rows | {"nearest histograms": [0.59]}, rows | {"nearest histograms": [0.62]}
+    text = "\n".join(language_model.aims({"a": near, "b": far}, {"a": 0.59, "b": 0.61}))
+    assert "behind the codec's head: reached for a, b; not for none." in text
+    assert "before the nearest histograms: reached for a; not for b." in text
+    assert "recognised: reached for b; not for a." in text
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "section"), [("language_model", "numbers"), ("typing_llm", "typing")]
+)
+def test_the_page_says_what_the_results_do(benchmark: str, section: str) -> None:
+    import llm_results
+
+    page = (EXAMPLES.parent / "docs" / "llm.md").read_text("utf-8")
+    results = llm_results.load(benchmark)
+    tables = __import__(benchmark).page(results) if results else "Not run yet."
+    assert f"<!-- {section} -->\n{tables}\n<!-- /{section} -->" in page
 
 
 @pytest.mark.slow

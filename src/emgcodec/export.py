@@ -79,7 +79,7 @@ class _Encode(nn.Module):
     def forward(self, x: Tensor, mask: Tensor, positions: Tensor, *state: Tensor) -> Any:
         """Codes (B, K, T), and the next state."""
         known = dict(zip(self.names, state, strict=True))
-        known |= {"positions": positions, "mask": torch.ones_like(mask[..., 0])}
+        known |= {"positions": positions, "mask": torch.ones(1, 1, dtype=torch.bool)}
         latents, valid, following = self.codec.latent_step(x, known, mask)
         assert self.codec.quantizer is not None
         codes = self.codec.quantizer.encode(latents, valid).mT

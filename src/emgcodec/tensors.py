@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from emgcodec.calibration import Calibrations
 from emgcodec.checks import (
@@ -50,7 +50,7 @@ def inference(
     def run(self: _C, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             with _DROPOUT:  # or another thread's off would be taken for eval mode
-                active = [m for m in self.modules() if isinstance(m, nn.Dropout) and m.training]
+                active = [part for part in self.dropouts if part.training]
             if not active:
                 return method(self, *args, **kwargs)
             with _DROPOUT:

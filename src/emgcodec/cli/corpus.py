@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     make.add_argument(
         "--by-gesture", action="store_true", help="cut recordings of several gestures"
     )
+    make.add_argument("--retry", action="store_true", help="read again what was skipped before")
     make.add_argument(
         "--shard-megabytes", type=float, default=SHARD_MEGABYTES, metavar="MB", help="of recordings"
     )

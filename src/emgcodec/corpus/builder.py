@@ -14,7 +14,7 @@ from emgcodec.corpus.cluster import run_ray
 from emgcodec.corpus.formats import check_format
 from emgcodec.corpus.jobs import find_inputs, make_jobs
 from emgcodec.corpus.pool import run_local
-from emgcodec.corpus.settings import SPLITS, CorpusError, Settings
+from emgcodec.corpus.settings import SPLITS, CorpusError, Settings, check_device
 from emgcodec.corpus.shard import ShardMaker, load_codec
 from emgcodec.corpus.store import Report, Store
 from emgcodec.layouts import Layout
@@ -45,6 +45,7 @@ def build(
     dataset: str | None = None,
     calibrate: float = 0.0,
     by_gesture: bool = False,
+    retry: bool = False,
 ) -> Report:
     """Tokenizes recordings, each by itself, into files that language models train on.
 
@@ -78,6 +79,7 @@ def build(
         by_gesture: Makes each gesture a recording of its own where several follow one another;
             what lies between is left out. Codes know what came before them: so nobody learns from
             them in which order people were asked.
+        retry: Reads again what was skipped before, for want of a library or a disk.
 
     Returns:
         What the corpus holds, what was skipped and what repaired.
@@ -91,6 +93,7 @@ def build(
         raise CorpusError(f"workers={workers}: give at least 1")
     if model is not None:  # workers may have another current folder
         model = str(Path(model).resolve() if Path(model).is_dir() else model)
+    check_device(device)
     codec = load_codec(model, "cpu")
     shape = (codec.num_codebooks, codec.codebook_size)
     settings = Settings(
@@ -110,7 +113,7 @@ def build(
     check_format(format, settings.layout)
     jobs = make_jobs(find_inputs(inputs), settings)
     with Store(Path(out).resolve(), settings).opened() as store:
-        todo = store.missing(jobs)
+        todo = store.missing(jobs, retry)
         make = ShardMaker(settings, str(store.folder), model, device, store.backend)
         if engine == "local" or not todo:
             run = run_local(todo, make, workers)

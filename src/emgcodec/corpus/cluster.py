@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Any
 
+import torch
+
 from emgcodec.corpus.jobs import Job
 from emgcodec.corpus.settings import CorpusError
 from emgcodec.corpus.shard import Record, ShardMaker
@@ -20,11 +22,12 @@ def run_ray(
     Args:
         jobs: What to do.
         make: How; its folder and the inputs have the same paths on all machines.
-        workers: Actors, of one processor each, and of one GPU if the codec runs there.
+        workers: Actors, of one processor each, and of one GPU if the codec runs there; no more
+            than the cluster has of those.
         address: Of a cluster; None starts one on this machine.
 
     Raises:
-        CorpusError: without Ray.
+        CorpusError: without Ray, or a processor for it.
     """
     try:
         import ray
@@ -35,14 +38,18 @@ def run_ray(
     if ours:
         ray.init(address=address, include_dashboard=False, log_to_driver=False)
     actor: Any = ray.remote(_Worker)
+    on_gpu = torch.device(make.device).type == "cuda"
     actor = actor.options(
-        num_cpus=1,
-        num_gpus=0 if make.device == "cpu" else 1,
-        max_restarts=_TRIES,
-        max_task_retries=_TRIES,
+        num_cpus=1, num_gpus=int(on_gpu), max_restarts=_TRIES, max_task_retries=_TRIES
     )
-    actors = [actor.remote(make) for _ in range(min(workers, len(jobs)))]
+    actors: list[Any] = []
     try:
+        kind = "GPU" if on_gpu else "CPU"
+        # An actor that never gets its place would hold the jobs that it is dealt for ever.
+        places = int(ray.cluster_resources().get(kind, 0))
+        if not places:
+            raise CorpusError(f"the Ray cluster has no {kind}: add one, or choose another device")
+        actors = [actor.remote(make) for _ in range(min(workers, places, len(jobs)))]
         yield from ActorPool(actors).map_unordered(lambda a, job: a.make.remote(job), list(jobs))
     finally:
         for each in actors:

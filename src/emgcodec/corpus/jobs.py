@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emgcodec.corpus.settings import CorpusError, Settings
-from emgcodec.io.sniff import is_recording
+from emgcodec.io import recording_files
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Job:
 def find_inputs(paths: Iterable[str | os.PathLike[str]]) -> list[Input]:
     """The recordings named or lying in folders named, each once, in the order of their names.
 
-    Subfolders are passed over, as `read_all` does.
+    Of a folder it takes what `read_all` does.
 
     Raises:
         CorpusError: if there is none, or a path does not exist.
@@ -62,7 +62,7 @@ def find_inputs(paths: Iterable[str | os.PathLike[str]]) -> list[Input]:
     for path in map(Path, [paths] if isinstance(paths, str | os.PathLike) else paths):
         if not path.exists():
             raise CorpusError(f"{path} does not exist: check the path")
-        files = filter(is_recording, path.iterdir()) if path.is_dir() else [path]
+        files = recording_files(path) if path.is_dir() else [path]
         found.update(file.resolve() for file in files)
     if not found:
         raise CorpusError("inputs hold no recordings: name files, or folders with files in them")

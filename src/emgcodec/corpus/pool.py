@@ -34,7 +34,8 @@ def run_local(jobs: Sequence[Job], make: ShardMaker, workers: int) -> Generator[
     except BrokenProcessPool as error:
         raise CorpusError(
             "a worker died, perhaps for want of memory; finished shards are kept: run it again, "
-            "with fewer workers if need be"
+            "with fewer workers if need be (a script that starts workers needs "
+            "`if __name__ == '__main__':`)"
         ) from error
     except BaseException:
         for worker in set(multiprocessing.active_children()) - before:

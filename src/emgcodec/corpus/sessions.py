@@ -55,7 +55,7 @@ def find_sessions(
 ) -> dict[tuple[object, object], Session]:
     """Sessions of a file, with so many seconds of first recordings."""
     found: dict[tuple[object, object], Session] = defaultdict(lambda: Session(codec))
-    with suppress(Exception):  # what cannot be read is named when its turn comes
+    with suppress(OSError, ValueError):  # what cannot be read is named when its turn comes
         for rec in recordings:
             first = found[session_of(rec)].first
             if (left := seconds - sum(each.duration for each in first)) > 0:

@@ -98,9 +98,9 @@ class ShardMaker:
                 session = sessions.get(session_of(rec))
                 for own, part in gesture_parts(rec) if self.settings.by_gesture else [(whole, rec)]:
                     yield self._row(f"{file.name}:{own}", part, record, session)
-            except (MemoryError, RuntimeError):
-                raise  # the machine's fault, not the file's
             except Exception as error:
+                if not files_fault(error):
+                    raise
                 reason = str(error).removeprefix(f"{file.path}: ")
                 record["skipped"].append([name, " ".join(reason.split())])
 
@@ -139,6 +139,12 @@ class ShardMaker:
             "ids": sum(row.ids.size for row in rows),
             "seconds": sum(row.tokens.duration for row in rows),
         }
+
+
+def files_fault(error: Exception) -> bool:
+    """Whether it is the file that is wrong, and not the machine: its memory, or its torch."""
+    of_code = isinstance(error, NotImplementedError | RecursionError)
+    return of_code or not isinstance(error, MemoryError | RuntimeError)
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,8 @@ class Store:
         self._jobs.mkdir(parents=True, exist_ok=True)
         with locked(self._jobs / "lock", CorpusError):
             for path in self._jobs.glob("[!.]*.json"):
-                self._records[path.stem] = json.loads(path.read_text("utf-8"))
+                with suppress(ValueError):  # the power failed: a job without a record is done again
+                    self._records[path.stem] = read_json(path)
             self._sweep()
             self.backend = next((r["backend"] for r in self._records.values()), None)
             try:
@@ -73,8 +74,12 @@ class Store:
             finally:
                 self._sweep()
 
-    def missing(self, jobs: Sequence[Job]) -> list[Job]:
+    def missing(self, jobs: Sequence[Job], retry: bool = False) -> list[Job]:
         """Jobs that are still to do; removes shards that they will replace.
+
+        Args:
+            jobs: All that there are.
+            retry: Also those of which something was skipped.
 
         Raises:
             CorpusError: if that would lose files that are not given any more.
@@ -87,7 +92,7 @@ class Store:
                 f"{self.folder} holds tokens of {len(lost)} files that are not given now "
                 f"({', '.join(lost[:3])}): give them too, or name another folder"
             )
-        todo = [job for job in jobs if not self._is_whole(job)]
+        todo = [job for job in jobs if not self._is_whole(job, retry)]
         for name in stale | (self._records.keys() & {job.name for job in todo}):
             (self._jobs / f"{name}.json").unlink()
             del self._records[name]
@@ -144,10 +149,11 @@ class Store:
                 "another folder"
             )
 
-    def _is_whole(self, job: Job) -> bool:
+    def _is_whole(self, job: Job, retry: bool) -> bool:
         record = self._records.get(job.name)
         return (
             record is not None
+            and not (retry and record["skipped"])
             and record["inputs"] == job.stamps()
             and all(
                 (self.folder / name).is_file() and file_sha256(self.folder / name) == digest

@@ -116,7 +116,7 @@ def read_all(
     """
     path, options, found = Path(path), Options(sample_rate, unit, montage, dataset), False
     with naming(path):
-        files = _files(path) if path.is_dir() else [path]
+        files = recording_files(path) if path.is_dir() else [path]
     for file in files:
         stamp = file_stamp(file)
         for entry in _entries(file, options):
@@ -151,7 +151,8 @@ def write(recording: Recording, path: str | os.PathLike[str]) -> None:
 _LISTED = 40
 
 
-def _files(folder: Path) -> list[Path]:
+def recording_files(folder: Path) -> list[Path]:
+    """The files of a folder that `read_all` goes through."""
     signals = bids.signal_files(folder)
     return sorted(filter(is_recording, folder.iterdir())) if signals is None else signals
 

@@ -132,16 +132,14 @@ class SpectralFrontend(nn.Module):
         """Log power (B, T, C, F), 0 where not valid; validity (B, T, C); state of the windows."""
         windows, valid, following = self.windows(x, valid, frames, state)
         windows, valid = windows.transpose(1, 2), valid.transpose(1, 2)
-        level = x.new_empty(*valid.shape, self.num_features)
+        level = in_cache(self._log_power, windows)
         # A window without any change is a lead that has come off, not a quiet muscle.
         silence = self.num_features * math.log10(POWER_FLOOR) + math.log10(2)
-        alive = []
-        for part in in_cache(level):
-            power = self.power(self.spectrum(windows[:, part])).add_(POWER_FLOOR)
-            log_power = torch.log10(power, out=level[:, part]).nan_to_num_()
-            alive.append(valid[:, part] & (log_power.sum(dim=-1) > silence))
-            log_power.mul_(alive[-1][..., None])
-        return level, torch.cat([valid[:, :0], *alive], dim=1), following
+        alive = valid & (level.sum(dim=-1) > silence)
+        return level.masked_fill_(~alive[..., None], 0.0), alive, following
+
+    def _log_power(self, windows: Tensor) -> Tensor:
+        return self.power(self.spectrum(windows)).add_(POWER_FLOOR).log10_()
 
 
 class LogSpectrogram(SpectralFrontend):
@@ -315,14 +313,16 @@ class ElectrodeSet(SpectralFrontend):
         where, sector = self.position(place), self.sector(place)
         # Large but finite: a frame without any electrode must not give NaN.
         absent = (valid.float()[..., None] - 1.0) * 1e4
-        pooled = []
-        for part in in_cache(level):
-            h = F.relu(self.spectral(normal[:, part]).add_(where), inplace=True)
+
+        def pool(normal: Tensor, absent: Tensor) -> Tensor:
+            h = F.relu(self.spectral(normal).add_(where), inplace=True)
             h = F.relu(self.mix(h), inplace=True)
-            score = self.score(h).add_(sector).add_(absent[:, part])
-            pooled.append((torch.softmax(score, dim=2).mT @ h).flatten(2))
+            score = self.score(h).add_(sector).add_(absent)
+            return (torch.softmax(score, dim=2).mT @ h).flatten(2)
+
         alive = valid.any(dim=-1)
-        return self.project(torch.cat(pooled, dim=1)) * alive[..., None], alive, following
+        pooled = in_cache(pool, normal, absent)
+        return self.project(pooled) * alive[..., None], alive, following
 
     @torch.no_grad()
     def audible(self, level: Tensor, valid: Tensor) -> Tensor:

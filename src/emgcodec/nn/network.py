@@ -17,7 +17,7 @@ from emgcodec.montage import Montage, MontageError
 from emgcodec.nn.encoder import build_encoder
 from emgcodec.nn.frontend import ElectrodeSet, build_frontend
 from emgcodec.nn.heads import LabelHead, NoiseShaper, SignalHead
-from emgcodec.nn.normalize import State
+from emgcodec.nn.normalize import State, of_frames
 from emgcodec.nn.quantizer import Quantizer
 from emgcodec.signal import HUGE
 
@@ -74,6 +74,8 @@ class Network(nn.Module):
                 self.shaper = NoiseShaper(config)
             else:
                 self.head[name] = LabelHead(part, dim)
+        # Of all parts that there will be: heads have none, and a step has no time to look for them.
+        self.dropouts = [part for part in self.modules() if isinstance(part, nn.Dropout)]
 
     def add_label_head(self, name: str, part: LabelHeadConfig) -> LabelHead:
         """A new label head, untrained; replaces one of that name."""
@@ -315,8 +317,7 @@ class Network(nn.Module):
             level, genuine, state["frames"], _part(state, "frontend")
         )
         usual = torch.log10(torch.pow(10.0, statistics.mean).sum(dim=-1, keepdim=True))
-        row = statistics.row
-        relative = level - usual.index_select(0, row.flatten()).unflatten(0, row.shape)
+        relative = level - of_frames(usual, statistics.row)
         known = self.frontend.audible(level, genuine & valid[..., None])
         return relative.clamp(min=-6.0), known
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,13 +17,20 @@ UPDATE_FRAMES = 8
 _ROWS_AT_ONCE = 4096
 
 
-def in_cache(values: Tensor) -> Iterator[slice]:
-    """Frames of (B, T, C, ...), so few at a time that what is made of them stays in the cache."""
-    if torch.compiler.is_compiling():  # a graph for any size cannot count its loops
-        return iter([slice(None)])
+def in_cache(work: Callable[..., Tensor], values: Tensor, *others: Tensor) -> Tensor:
+    """What is made of (B, T, C, ...), of so few frames at a time that all of it stays in the cache.
+
+    Args:
+        work: Takes and gives (B, t, ...).
+        values: (B, T, C, ...).
+        others: (B, T, ...), what else it takes.
+    """
     batch, time, electrodes = values.shape[:3]
     size = max(1, _ROWS_AT_ONCE // max(1, batch * electrodes))
-    return (slice(start, start + size) for start in range(0, time, size))
+    if torch.compiler.is_compiling() or time <= size:  # a graph for any size counts no loops
+        return work(values, *others)
+    parts = zip(*(tensor.split(size, dim=1) for tensor in (values, *others)), strict=True)
+    return torch.cat([work(*part) for part in parts], dim=1)
 
 
 @dataclass(frozen=True)
@@ -34,13 +41,13 @@ class Statistics:
         mean: (B * rows, C, F) of each stretch of frames between two updates.
         rstd: Reciprocal deviation, likewise.
         lowest: Normalised features lie no deeper, likewise; None without a depth.
-        row: (B, T) which of the rows holds for a frame.
+        row: (B, T) which of the rows holds for a frame; None where each item has but one.
     """
 
     mean: Tensor
     rstd: Tensor
     lowest: Tensor | None
-    row: Tensor
+    row: Tensor | None
 
     @torch.no_grad()
     def normalize(
@@ -58,22 +65,25 @@ class Statistics:
             hidden: (B, T, F) features that become 0 on all electrodes.
             limit: In deviations.
         """
-        out = torch.empty_like(values)
-        for part in in_cache(values):
-            row = self.row[:, part]
 
-            def known(rows: Tensor, row: Tensor = row) -> Tensor:
-                frames: Tensor = rows.index_select(0, row.flatten()).unflatten(0, row.shape)
-                return frames
-
-            normal = torch.sub(values[:, part], known(self.mean), out=out[:, part])
-            normal.mul_(known(self.rstd))
+        def work(values: Tensor, valid: Tensor, row: Tensor | None = None) -> Tensor:
+            normal = (values - of_frames(self.mean, row)).mul_(of_frames(self.rstd, row))
             if self.lowest is not None:
-                torch.maximum(normal, known(self.lowest), out=normal)
+                normal = torch.maximum(normal, of_frames(self.lowest, row))
             if limit is not None:
                 normal.clamp_(-limit, limit)
-            normal.mul_(valid[:, part, :, None])
-        return out if hidden is None else out.masked_fill_(hidden[:, :, None], 0.0)
+            return normal.mul_(valid[..., None])
+
+        normal = in_cache(work, values, valid, *(() if self.row is None else (self.row,)))
+        return normal if hidden is None else normal.masked_fill_(hidden[:, :, None], 0.0)
+
+
+def of_frames(rows: Tensor, row: Tensor | None) -> Tensor:
+    """Rows (B * rows, ...) to those of frames (B, T, ...); (B, 1, ...) where one holds for all."""
+    if row is None:
+        return rows[:, None]
+    frames: Tensor = rows.index_select(0, row.flatten()).unflatten(0, row.shape)
+    return frames
 
 
 class CausalNorm(nn.Module):
@@ -157,6 +167,11 @@ class CausalNorm(nn.Module):
             The statistics and the next state.
         """
         batch, time = values.shape[:2]
+        first, second = self.moments(values)
+        weight = valid[..., None].to(first.dtype)
+        if time == 1:
+            sample = torch.cat([weight, first, second], dim=-1)[:, 0]
+            return self._one_frame(sample, frames[:, None, None], state)
         segment, length = self._segments(frames, time)
         rows = length.shape[1]
         items = torch.arange(batch, device=frames.device)[:, None]
@@ -164,8 +179,6 @@ class CausalNorm(nn.Module):
         # A segment's few frames are summed in the features' own type, all the rest in float64; row
         # after row is added in order: the same sums whatever the size of the blocks.
         index = (segment + rows * items).flatten()
-        first, second = self.moments(values)
-        weight = valid[..., None].to(first.dtype)
         sums = values.new_zeros(
             batch, rows, values.shape[2], 2 * self.num_features + 1, dtype=torch.float64
         )
@@ -187,17 +200,22 @@ class CausalNorm(nn.Module):
         torch.cumsum(stats, dim=1, out=stats)
         stats.mul_(torch.exp(self.log_decay * age))
 
-        mean, rstd = self._moments(stats)
-        lowest = None
-        if self.depth is not None:
-            deepest = mean.amax(dim=-1, keepdim=True) - self.depth
-            mean = torch.maximum(mean, deepest)
-            lowest = ((deepest - mean) * rstd).flatten(0, 1)
         frame = frames[:, None] + torch.arange(time, device=frames.device)
         row = segment + (frame < UPDATE_FRAMES) + rows * items
         last = self._segment_of(frames + time) - self._segment_of(frames)
         following = {"stats": stats[items[:, 0], last], "partial": sums[items[:, 0], last]}
-        return Statistics(mean.flatten(0, 1), rstd.flatten(0, 1), lowest, row), following
+        return self._known(stats.flatten(0, 1), row), following
+
+    def _one_frame(self, sample: Tensor, frame: Tensor, state: State) -> tuple[Statistics, State]:
+        """The same of a single frame: of a stream's step the above would be a third."""
+        early = frame < UPDATE_FRAMES
+        ends = early | (frame % UPDATE_FRAMES == UPDATE_FRAMES - 1)
+        sums = (state["partial"].to(sample.dtype) + sample).double()
+        length = torch.where(early, 1, UPDATE_FRAMES).double()
+        updated = torch.addcmul(sums, state["stats"], torch.exp(self.log_decay * length))
+        known = torch.where(early, updated, state["stats"])
+        stats = torch.where(ends, updated, state["stats"])
+        return self._known(known, None), {"stats": stats, "partial": sums.masked_fill(ends, 0.0)}
 
     @staticmethod
     def _segment_of(frame: Tensor) -> Tensor:
@@ -219,6 +237,14 @@ class CausalNorm(nn.Module):
         """Weight (..., 1), sums and sums of squares (..., F)."""
         parts: tuple[Tensor, ...] = stats.split([1, self.num_features, self.num_features], dim=-1)
         return parts
+
+    def _known(self, stats: Tensor, row: Tensor | None) -> Statistics:
+        mean, rstd = self._moments(stats)
+        if self.depth is None:
+            return Statistics(mean, rstd, None, row)
+        deepest = mean.amax(dim=-1, keepdim=True) - self.depth
+        mean = torch.maximum(mean, deepest)
+        return Statistics(mean, rstd, (deepest - mean) * rstd, row)
 
     def _moments(self, stats: Tensor) -> tuple[Tensor, Tensor]:
         weight, first, second = self._split(stats)

@@ -21,17 +21,15 @@ class Rotary:
         exponent = torch.arange(0, head_dim, 2, dtype=torch.float64, device=frames.device)
         frequency = 10000.0 ** (-exponent / head_dim)
         angle = position[:, :, None].double() * frequency
-        self.cosine = torch.cos(angle).float()[:, :, None, None]
-        self.sine = torch.sin(angle).float()[:, :, None, None]
+        cosine, sine = torch.cos(angle).float(), torch.sin(angle).float()
+        self.cosine = torch.cat([cosine, cosine], dim=-1)[:, :, None, None]
+        self.sine = torch.cat([-sine, sine], dim=-1)[:, :, None, None]
 
     def __call__(self, x: Tensor) -> Tensor:
         """(B, T, n, H, head_dim), rotated."""
         left, right = x.chunk(2, dim=-1)
-        turned = [
-            left * self.cosine - right * self.sine,
-            right * self.cosine + left * self.sine,
-        ]
-        return torch.cat(turned, dim=-1)
+        swapped = torch.cat([right, left], dim=-1)
+        return torch.addcmul(x * self.cosine, swapped, self.sine)
 
 
 def window_masks(frames: Tensor, time: int, window: int) -> Tensor:
@@ -48,7 +46,7 @@ def window_masks(frames: Tensor, time: int, window: int) -> Tensor:
     first = torch.arange(blocks, device=device) * size
     started = key >= window - (frames[:, None, None] + first[None, :, None])
     seen = (near & started.unsqueeze(2)).flatten(0, 1).unsqueeze(1)
-    return torch.zeros(seen.shape, device=device).masked_fill_(~seen, -torch.inf)
+    return torch.where(seen, 0.0, -torch.inf)
 
 
 def attention(query: Tensor, keys: Tensor, values: Tensor, masks: Tensor) -> Tensor:
@@ -56,6 +54,9 @@ def attention(query: Tensor, keys: Tensor, values: Tensor, masks: Tensor) -> Ten
     if torch.is_autocast_enabled("cpu"):
         with torch.autocast("cpu", enabled=False):
             return attention(query.float(), keys.float(), values.float(), masks)
+    if torch.compiler.is_compiling():  # exporters make a detour of it
+        scores = query @ keys.mT * query.shape[-1] ** -0.5 + masks
+        return torch.softmax(scores, dim=-1) @ values
     return F.scaled_dot_product_attention(query, keys, values, attn_mask=masks)
 
 
@@ -76,32 +77,30 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, rotary: Rotary, masks: Tensor, cache: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """(B, T, D) and cached keys and values (2, B, H, window, head_dim), to the next ones."""
+        """(B, T, D) and cached keys and values (B, 2, H, window, head_dim), to the next ones."""
         qkv = self.qkv(self.attention_norm(x)).unflatten(-1, (3, self.heads, -1))
-        query, key = rotary(qkv[:, :, :2]).unbind(2)
-        fresh = torch.stack([key, qkv[:, :, 2]]).transpose(2, 3)
-        context = torch.cat([cache.transpose(0, 1), fresh], dim=3)
-        attended = self._attend(query.transpose(1, 2), context, masks)
+        turned = torch.cat([rotary(qkv[:, :, :2]), qkv[:, :, 2:]], dim=2).permute(0, 2, 3, 1, 4)
+        context = torch.cat([cache, turned[:, 1:]], dim=3)
+        attended = self._attend(turned[:, 0], context, masks)
         x = x + self.dropout(self.out(attended))
         x = x + self.dropout(self.down(F.gelu(self.up(self.ff_norm(x)))))
-        following = context[:, :, :, context.shape[3] - self.window :]
-        return x, following.transpose(0, 1)
+        return x, context[:, :, :, context.shape[3] - self.window :]
 
     def _attend(self, query: Tensor, context: Tensor, masks: Tensor) -> Tensor:
-        """(B, H, T, d) queries on (2, B, H, window + T, d) keys and values, to (B, T, D)."""
+        """(B, H, T, d) queries on (B, 2, H, window + T, d) keys and values, to (B, T, D)."""
         batch, time = query.shape[0], query.shape[2]
         size = masks.shape[2]
         blocks = masks.shape[0] // batch
         if blocks == 1:
-            keys, values = context[0], context[1]
-        else:
-            if spare := blocks * size - time:
-                query = F.pad(query, (0, 0, 0, spare))
-                context = F.pad(context, (0, 0, 0, spare))
-            query = query.unflatten(2, (blocks, size)).transpose(1, 2).flatten(0, 1)
-            # (2, B, H, blocks, d, window + size): overlapped views, copied only where B > 1
-            stretches = context.unfold(3, self.window + size, size)
-            keys, values = stretches.permute(0, 1, 3, 2, 5, 4).flatten(1, 2)
+            keys, values = context[:, 0], context[:, 1]
+            return attention(query, keys, values, masks).transpose(1, 2).flatten(2)
+        if spare := blocks * size - time:
+            query = F.pad(query, (0, 0, 0, spare))
+            context = F.pad(context, (0, 0, 0, spare))
+        query = query.unflatten(2, (blocks, size)).transpose(1, 2).flatten(0, 1)
+        # (B, 2, H, blocks, d, window + size): overlapped views, copied only where B > 1
+        stretches = context.unfold(3, self.window + size, size)
+        keys, values = stretches.permute(1, 0, 3, 2, 5, 4).flatten(1, 2)
         attended = attention(query, keys, values, masks)
         attended = attended.unflatten(0, (batch, blocks)).permute(0, 1, 3, 2, 4)
         joined: Tensor = attended.flatten(1, 2).flatten(2)[:, :time]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from emgcodec.corpus.formats.megatron import write_megatron
 from emgcodec.corpus.formats.npy import write_npy
 from emgcodec.corpus.formats.parquet import write_parquet
@@ -19,9 +21,11 @@ FORMATS = {
 
 
 def check_format(name: str, layout: Layout) -> None:
-    """Raises a `CorpusError` if there is no such format, or it cannot hold such ids."""
+    """Raises a `CorpusError` if there is no such format here, or it cannot hold such ids."""
     if name not in FORMATS:
         raise CorpusError(f"format={name!r} is unknown: choose from {list(FORMATS)}")
+    if name == "parquet" and find_spec("pyarrow") is None:
+        raise CorpusError("format='parquet' needs pyarrow: pip install 'emgcodec[llm]'")
     if name in ("npy", "megatron") and layout.has_rows:
         raise CorpusError(
             f"format={name!r} is one line of ids, a {layout.kind!r} layout has {layout.rows}: use "

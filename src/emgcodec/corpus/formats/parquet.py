@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from emgcodec.corpus.row import WORDS, Row
-from emgcodec.corpus.settings import CorpusError, Settings
+from emgcodec.corpus.settings import Settings
 
 _GROUP_ROWS = 64  # read at once by who streams
 _METADATA_KEY = "emgcodec"  # of the file, where the settings stand as JSON
@@ -22,15 +22,10 @@ def write_parquet(stem: Path, rows: Sequence[Row], settings: Settings) -> None:
     """Writes ``<stem>.parquet``.
 
     `codes` are (T, K), `input_ids` (L,) or (L, rows): a line for each step of the model.
-
-    Raises:
-        CorpusError: without pyarrow.
     """
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise CorpusError("format='parquet' needs pyarrow: pip install 'emgcodec[llm]'") from error
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     facts = [row.facts() for row in rows]
     columns = {
         name: pa.array([each[name] for each in facts], kind) for name, kind in _types(pa).items()
