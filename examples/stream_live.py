@@ -33,11 +33,14 @@ def main() -> None:
 
     shown, sent, begin = "", 0, time.monotonic()
     scores = np.zeros(len(codec.labels("gesture")))
-    for start in range(0, rec.num_samples, SAMPLES):
+    for start in [*range(0, rec.num_samples, SAMPLES), rec.num_samples]:
         if not fast:
             due = begin + (start + SAMPLES) / rec.sample_rate
             time.sleep(max(0.0, due - time.monotonic()))
-        codes, valid = encoder.push(rec.emg[:, start : start + SAMPLES])
+        if start < rec.num_samples:
+            codes, valid = encoder.push(rec.emg[:, start : start + SAMPLES])
+        else:
+            codes, valid = encoder.flush()  # the last frame
         for packet in packer.pack(codes[0], valid[0]):
             sent += len(packet)
             if rng.random() < LOST:
@@ -48,7 +51,6 @@ def main() -> None:
         if gesture != shown:
             print(f"{start / rec.sample_rate:6.2f} s  {gesture}", flush=True)
             shown = gesture
-    encoder.flush()
     rate = 8 * sent / rec.duration
     print(f"{encoder.latency * 1e3:.0f} ms from a frame's first sample to its codes")
     print(f"{rate:.0f} bit/s with all packets' headers, {unpacker.lost} frames lost")

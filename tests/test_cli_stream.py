@@ -214,14 +214,42 @@ def test_a_lab_streaming_layer_outlet(
     assert_lines((b"".join(lines) + rest).decode(), codec, heard(codec, x))
 
 
+class Sender:
+    """A stream inlet whose samples and time stamps are written down; then it is gone."""
+
+    def __init__(self, *chunks: list[float]) -> None:
+        self.chunks = list(chunks)
+
+    def pull_chunk(self, timeout: float, most: int) -> tuple[list[list[float]], list[float]]:
+        if not self.chunks:
+            raise EOFError
+        stamps = self.chunks.pop(0)
+        return [[stamp] * 2 for stamp in stamps], stamps
+
+
+def test_clocks_that_are_set_and_senders_that_end() -> None:
+    """At 100 Hz: jitter, a gap of 0.5 s, an hour's jump, a clock set back, and the end."""
+    from emgcodec.io.lsl import Inlet
+
+    inlet = object.__new__(Inlet)
+    inlet.sample_rate, inlet.num_electrodes, inlet._ended = 100.0, 2, EOFError
+    late = 5000.0
+    inlet._inlet = Sender(
+        [1.0, 1.01, 1.15], [], [1.66, 1.67], [late, late + 0.01], [2.0, 2.01, 2.52]
+    )
+    found = [each if isinstance(each, int) else each[0].tolist() for each in inlet.blocks(8)]
+    assert found == [
+        [1.0, 1.01, 1.15], [], 50, [1.66, 1.67], [late, late + 0.01], [2.0, 2.01], 50, [2.52]
+    ]  # fmt: skip
+
+
 def test_streams_that_nobody_sends(
-    monkeypatch: pytest.MonkeyPatch, capsys: Any, model: str
+    monkeypatch: pytest.MonkeyPatch, capsys: Any, model: str, pylsl: Any
 ) -> None:
     lsl = pytest.importorskip("emgcodec.io.lsl")
     monkeypatch.setattr(lsl, "_RESOLVE_SECONDS", 0.2)
-    if "pylsl" in sys.modules:
-        assert run("stream", "--lsl", "nobody", "--model", model) == 2
-        assert "lsl='nobody': found []" in capsys.readouterr().err
+    assert run("stream", "--lsl", "nobody", "--model", model) == 2
+    assert "lsl='nobody': found []" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "pylsl", None)
     assert run("stream", "--lsl", "nobody", "--model", model) == 2
     assert "pip install 'emgcodec[lsl]'" in capsys.readouterr().err

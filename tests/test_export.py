@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
-import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_stream import assert_tokens, fed, joined, quantized, worn
 
-from emgcodec import Calibration, CalibrationError, Codec, CodecError, Montage, Recording, Tokens
-from emgcodec.runtime import BLOCK_FILE, DECODE_FILE, STEP_FILE, EdgeCodec, ExportError
+from emgcodec import (
+    Calibration,
+    CalibrationError,
+    Codec,
+    CodecError,
+    Montage,
+    Recording,
+    Tokens,
+    __version__,
+)
+from emgcodec.runtime import BLOCK_FILE, DECODE_FILE, STEP_FILE, EdgeCodec, ExportError, Graph
 
 pytest.importorskip("onnxscript")
 onnx = pytest.importorskip("onnx")
 
 from emgcodec.export import export  # noqa: E402
-
-SRC = Path(__file__).parents[1] / "src"
 
 
 @pytest.fixture(scope="module")
@@ -155,32 +163,114 @@ def test_a_codec_without_codes_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "edge").exists()
 
 
-def test_it_runs_where_torch_cannot_be_imported(codec: Codec, folder: Path, tmp_path: Path) -> None:
+def installed(folder: Path, *names: str) -> Path:
+    """Some of the packages that are installed here, and nothing else."""
+    folder.mkdir()
+    for name in names:
+        place = importlib.util.find_spec(name)
+        assert place is not None
+        assert place.origin is not None
+        package = Path(place.origin).parent
+        for part in {package, *package.parent.glob(f"{name}.libs")}:
+            (folder / part.name).symlink_to(part)
+    facts = f"emgcodec-{__version__}.dist-info"
+    (folder / facts).symlink_to(Path(str(distribution("emgcodec").locate_file(facts))))
+    return folder
+
+
+def test_it_runs_without_torch(codec: Codec, folder: Path, tmp_path: Path) -> None:
+    """In an interpreter with what docs/export.md names, and no other package."""
     x, montage = worn(codec, 5000), montage_of(codec)
     np.save(tmp_path / "x.npy", x)
+    needed = "numpy", "scipy", "safetensors", "onnxruntime"
+    packages = installed(tmp_path / "site", "emgcodec", *needed)
     code = f"""
 import sys
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "torch":
-            raise ImportError("there is no torch")
-sys.meta_path.insert(0, Blocked())
+sys.path.append({str(packages)!r})
 import numpy as np
 from emgcodec import Montage, Tokens
 from emgcodec.runtime import EdgeCodec
+from emgcodec.wire import Packer, Unpacker
+try:
+    import torch
+except ImportError:
+    pass
+else:
+    raise AssertionError("torch is there")
 x = np.load({str(tmp_path / "x.npy")!r})
 edge = EdgeCodec({str(folder)!r})
 montage = Montage.ring({len(montage)})
 edge.tokenize(x, sample_rate=2000, montage=montage).save({str(tmp_path / "x.tokens")!r})
 stream = edge.encode_stream(montage=montage)
-parts = [stream.push(x)[0], stream.flush()[0]]
+parts = [stream.push(x), stream.flush()]
+codes, valid = (np.concatenate(each, axis=-1)[0] for each in zip(*parts))
 tokens = Tokens.load({str(tmp_path / "x.tokens")!r})
-assert np.array_equal(np.concatenate(parts, axis=2)[0], tokens.codes)
+assert np.array_equal(codes, tokens.codes)
+found = Unpacker(edge).push(b"".join(Packer(edge).pack(codes, valid)))
+assert np.array_equal(found[0], codes) and np.array_equal(found[1], valid)
 """
-    environment = {**os.environ, "PYTHONPATH": str(SRC)}
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    subprocess.run([sys.executable, "-I", "-S", "-c", code], check=True)
     made = Tokens.load(tmp_path / "x.tokens")
     assert_tokens(codec, x, (made.codes.astype(np.int64), made.valid), montage=montage)
+
+
+@pytest.mark.parametrize(("streams", "electrodes"), [(1, 5), (3, 17)])
+def test_what_is_decoded_is_what_torch_decodes(
+    codec: Codec, folder: Path, streams: int, electrodes: int
+) -> None:
+    """Blocks of any size up to the largest, with frames missing."""
+    montage, graph = Montage.ring(electrodes), Graph(folder / DECODE_FILE, 1)
+    rng = np.random.default_rng(0)
+    sizes = [64, 1, 30, 7]
+    codes = rng.integers(0, codec.codebook_size, (streams, codec.num_codebooks, sum(sizes)))
+    valid = rng.random((streams, sum(sizes))) < 0.9
+    stream = codec.decode_stream(streams, montage=montage)
+    state = graph.init_state(streams, electrodes)
+    positions = np.repeat(montage.positions()[None], streams, axis=0)
+    for part, there in zip(
+        *(np.split(a, np.cumsum(sizes)[:-1], -1) for a in (codes, valid)), strict=True
+    ):
+        shown = np.where(there[:, None], part, -1)
+        found, state = graph({"codes": shown, "positions": positions} | state)
+        expected = stream.push(part, there)
+        assert found.keys() == expected.keys()
+        for name, wanted in expected.items():
+            np.testing.assert_allclose(found[name], wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_a_block_of_one_frame_is_a_step(codec: Codec, edge: EdgeCodec) -> None:
+    """Both graphs carry the same state."""
+    montage = montage_of(codec)
+    x = worn(codec, 40 * codec.hop_length)
+    state, codes = edge.step.init_state(1, len(montage)), []
+    other = dict(state)
+    mask = np.ones((1, len(montage), 1), bool)
+    fixed = {"mask": mask, "positions": montage.positions()[None]}
+    for frame in np.split(np.nan_to_num(x), 40, axis=1):
+        inputs = fixed | {"x": frame[None]}
+        one, state = edge.step(inputs | state)
+        two, other = edge.block(inputs | other)
+        codes.append((one["codes"], two["codes"]))
+    assert np.mean([np.array_equal(*each) for each in codes]) > 0.95  # but for near-ties
+    for name, array in state.items():
+        np.testing.assert_allclose(array, other[name], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_ten_thousand_frames_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Five minutes of the released student, in blocks and pushed in any sizes."""
+    codec = codec_for("bundled student")
+    export(codec, tmp_path)
+    edge, frames = EdgeCodec(tmp_path), 10_000
+    x, montage = worn(codec, frames * codec.hop_length), montage_of(codec)
+    expected = codec.tokenize(x, sample_rate=codec.sample_rate, montage=montage)
+    whole = edge.tokenize(x, sample_rate=codec.sample_rate, montage=montage)
+    stream = fed(edge.encode_stream(montage=montage), x, [1, 16, 64, 640, 7000])
+    for kind, codes in (("blocks", whole.codes), ("stream", stream[0])):
+        share = (codes == expected.codes).all(axis=0).mean()
+        with capsys.disabled():
+            print(f"\n{kind}: {share:.4%} of {frames} frames are torch's")
+        assert share >= 0.9999
 
 
 @pytest.mark.slow

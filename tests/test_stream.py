@@ -24,6 +24,8 @@ from emgcodec import (
     Recording,
     RecordingError,
 )
+from emgcodec.config import NormalizationConfig
+from emgcodec.nn.normalize import CausalNorm
 from emgcodec.presets import preset
 from emgcodec.signal import Framing, Preparation, resampling_lookahead, usable_electrodes
 
@@ -328,6 +330,60 @@ def test_a_gap_is_so_many_missing_samples() -> None:
     assert not joined(b)[1][24:42].any()
 
 
+def test_the_student_takes_a_hundred_thousand_samples_at_once() -> None:
+    """More than a step takes, and than the buffer of a session."""
+    codec = codec_for("bundled student")
+    x = worn(codec, 100_000)
+    found = fed(codec.encode_stream(montage=montage_of(codec)), x, [100_000])
+    assert_tokens(codec, x, found)
+
+
+def test_what_is_usual_stays_as_it_is_over_a_gap() -> None:
+    """But for how much it weighs, which time takes away."""
+    codec = quantized("student")
+    x = torch.from_numpy(worn(codec, 64 * 80))[None]
+    _, before = codec.encode_step(x, codec.init_state(1, montage_of(codec)))
+    _, after = codec.encode_step(torch.full_like(x, torch.nan), before)
+    size = (before["frontend.stats"].shape[-1] - 1) // 2
+    means = [s["frontend.stats"][..., 1:] / s["frontend.stats"][..., :1] for s in (before, after)]
+    heard = before["frontend.stats"][0, :, 0] > 1
+    assert heard.any()
+    torch.testing.assert_close(means[0][0, heard], means[1][0, heard], rtol=0.02, atol=0.02)
+    assert (after["frontend.stats"][0, heard, 0] < before["frontend.stats"][0, heard, 0]).all()
+    assert size > 1
+
+
+@pytest.mark.parametrize("domain", ["log_power", "amplitude"])
+def test_one_frame_after_the_other_the_norm_knows_what_it_knows_of_all(domain: str) -> None:
+    """Streams of a batch that stand at different frames; some electrodes come and go."""
+    norm = CausalNorm(NormalizationConfig(), 3 if domain == "log_power" else 1, 31.25, domain, None)
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(3, 40, 4, 3, generator=generator) * 5
+    valid = torch.rand(3, 40, 4, generator=generator) < 0.8
+    values = values * valid[..., None]
+    state, frames = norm.init_state(3, 4, None, torch.device("cpu")), torch.zeros(3).long()
+    # The second and third stream are 5 and 8 frames ahead.
+    for ahead, stream in ((5, 1), (8, 2)):
+        _, started = norm(
+            values[stream : stream + 1, :ahead] + 1,
+            valid[stream : stream + 1, :ahead],
+            frames[:1],
+            norm.init_state(1, 4, None, torch.device("cpu")),
+        )
+        for name, part in started.items():
+            state[name][stream] = part[0]
+        frames[stream] = ahead
+    whole, last = norm(values, valid, frames, state)
+    expected, following = whole.normalize(values, valid), state
+    for i in range(40):
+        one = slice(i, i + 1)
+        known, following = norm(values[:, one], valid[:, one], frames + i, following)
+        found = known.normalize(values[:, one], valid[:, one])
+        torch.testing.assert_close(found, expected[:, one], rtol=1e-5, atol=1e-5)
+    for name, part in last.items():
+        torch.testing.assert_close(following[name], part, rtol=1e-9, atol=1e-9)
+
+
 def test_a_long_gap_is_only_frames() -> None:
     codec = quantized("student")
     stream = codec.encode_stream(montage="myo", sample_rate=200)
@@ -344,8 +400,11 @@ def test_time_goes_neither_back_nor_far_on(start: int) -> None:
     parts = [stream.push(x[:, :2000], start=0)]
     with pytest.raises(RecordingError, match=f"start={start}: the next sample is number 2000"):
         stream.push(x[:, 2000:], start=start)
-    with pytest.raises(RecordingError, match="num_samples=-5"):
-        stream.push_gap(-5)
+    for gap in (-5, 2.5, 2000 * 3600 + 1):
+        with pytest.raises(RecordingError, match=f"num_samples={gap}"):
+            stream.push_gap(gap)
+    with pytest.raises(RecordingError, match=r"start=2000\.5: give a whole number"):
+        stream.push(x[:, 2000:], start=2000.5)
     parts.append(stream.push(x[:, 2000:], start=2000))
     assert_tokens(codec, x, joined([*parts, stream.flush()]))
 
@@ -503,6 +562,25 @@ def test_decoding_in_pieces_is_the_whole(name: str, sizes: list[int], seed: int)
         else:
             whole = codec.predict(shown, head)
         torch.testing.assert_close(torch.from_numpy(pieces), whole, rtol=1e-3, atol=1e-4)
+
+
+def test_decoding_is_the_same_over_many_blocks() -> None:
+    codec = codec_for("bundled student")
+    frames = 2 * codec.block_frames + 100
+    codes = np.random.default_rng(0).integers(0, codec.codebook_size, (1, 2, frames))
+    stream, parts, done = codec.decode_stream(montage="myo"), [], 0
+    for size in (codec.block_frames + 7, 1, frames):
+        parts.append(stream.push(codes[..., done : done + size]))
+        done += size
+    parts.append(stream.flush())
+    shown = torch.from_numpy(codes)
+    wave = np.concatenate([p["signal"] for p in parts], axis=2)[..., stream.delay :]
+    whole = codec.decode(shown, montage="myo")
+    torch.testing.assert_close(torch.from_numpy(wave), whole, rtol=1e-3, atol=1e-3)
+    for head in set(codec.heads) - {"signal"}:
+        scores = np.concatenate([p[head] for p in parts], axis=1)
+        expected = codec.predict(shown, head)
+        torch.testing.assert_close(torch.from_numpy(scores), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_a_decoding_slot_begins_anew_alone() -> None:

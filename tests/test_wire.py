@@ -175,6 +175,15 @@ def test_packets_of_another_vocabulary_are_refused_and_nothing_else_is() -> None
         unpacker.push(levels)
 
 
+def test_a_later_version_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    codec = like()
+    with monkeypatch.context() as later:
+        later.setattr("emgcodec.wire._VERSION", 2)
+        packet = Packer(codec).pack(*frames(4))[0]
+    with pytest.raises(WireError, match="version 2 of the wire, here it is 1"):
+        Unpacker(codec).push(packet)
+
+
 def test_another_codec_on_the_same_codebooks_is_warned_of_once() -> None:
     packets = sent(Packer(like(codec_id="twin-000000000000")), *frames(12), 4)
     unpacker = Unpacker(like())

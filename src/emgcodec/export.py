@@ -292,7 +292,7 @@ def _require_agreement(codec: TensorCodec, expected: Tokens, found: Tokens) -> N
 
 def _check_decoder(codec: TensorCodec, path: Path) -> None:
     """A block and one more frame, in torch and in the graph."""
-    cpu = copy.deepcopy(codec).cpu()
+    cpu = copy.deepcopy(codec).cpu().eval()
     montage = codec.config.montage or Montage.ring(5)
     graph, state = Graph(path, 1), cpu.init_decode_state(1)
     positions = cpu.init_state(1, montage)["positions"]

@@ -7,6 +7,7 @@ A session holds all that changes; the model is shared. NumPy only: what runs the
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
@@ -110,6 +111,8 @@ class EncodeStream:
                 f"samples are {x.dtype} of shape {x.shape}: give real numbers (slots, electrodes, "
                 f"n), here ({shape[0]}, {shape[1]}, n); electrodes that are missing are NaN"
             )
+        if start is not None:
+            start = whole_number("start", start)
         expected = (start or 0) if self._next is None else self._next
         gap = 0 if start is None else start - expected
         if not 0 <= gap <= _LONGEST_JUMP * self.sample_rate:
@@ -126,10 +129,14 @@ class EncodeStream:
         The same as to push so many NaN.
 
         Raises:
-            RecordingError: if the number is negative.
+            RecordingError: if it is no whole number, negative, or more than an hour.
         """
-        if num_samples < 0:
-            raise RecordingError(f"num_samples={num_samples}: time does not go back")
+        num_samples = whole_number("num_samples", num_samples)
+        if not 0 <= num_samples <= _LONGEST_JUMP * self.sample_rate:
+            raise RecordingError(
+                f"num_samples={num_samples}: time goes neither back nor on by over "
+                f"{_LONGEST_JUMP:g} s; reset() for what comes later"
+            )
         self._next = (self._next or 0) + num_samples
         return self._run(self._missing(num_samples))
 
@@ -254,6 +261,18 @@ def electrode_order(montage: Montage, fixed: Montage | None) -> tuple[list[int],
     if montage.assumed and len(montage) == len(fixed):
         return list(range(len(fixed))), fixed
     return montage.order_for(fixed), fixed
+
+
+def whole_number(name: str, value: int) -> int:
+    """The value, if it is a whole number.
+
+    Raises:
+        RecordingError: if it is not.
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise RecordingError(f"{name}={value!r}: give a whole number of samples") from None
 
 
 def chosen_slots(mask: npt.ArrayLike | None, batch_size: int) -> list[int]:

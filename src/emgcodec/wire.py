@@ -161,6 +161,11 @@ class Unpacker:
             if len(found) > 1 and (foreign or self._begins(header)):
                 break
             frames = self._take(header)
+            if header.version != ours.version:
+                raise WireError(
+                    f"a packet is of version {header.version} of the wire, here it is "
+                    f"{ours.version}: use the same emgcodec at both ends"
+                )
             if foreign:
                 raise WireError(
                     f"a packet is of vocabulary {header.vocabulary.hex()}, {header.levels} levels "

@@ -224,7 +224,7 @@ def nearest(rows: Tensor, book: Tensor, half_norms: Tensor) -> Tensor:
 
 def first_smallest(score: Tensor) -> Tensor:
     """`score.argmin(dim=1)` in half the time: the minima of groups, then a place in one."""
-    if torch.compiler.is_compiling():  # a graph has less to do with one operation
+    if torch.compiler.is_exporting():  # a graph has less to do with one operation
         return score.argmin(dim=1)
     size = math.gcd(score.shape[1], 64)
     groups = score.unflatten(1, (-1, size))

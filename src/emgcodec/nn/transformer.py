@@ -54,7 +54,7 @@ def attention(query: Tensor, keys: Tensor, values: Tensor, masks: Tensor) -> Ten
     if torch.is_autocast_enabled("cpu"):
         with torch.autocast("cpu", enabled=False):
             return attention(query.float(), keys.float(), values.float(), masks)
-    if torch.compiler.is_compiling():  # exporters make a detour of it
+    if torch.compiler.is_exporting():  # graphs have no such operation, and make a detour
         scores = query @ keys.mT * query.shape[-1] ** -0.5 + masks
         return torch.softmax(scores, dim=-1) @ values
     return F.scaled_dot_product_attention(query, keys, values, attn_mask=masks)
