@@ -32,6 +32,19 @@ def test_agreement_counts_frames_level_by_level() -> None:
     assert gestures["level 2"] == pytest.approx(1 / 2)
 
 
+def test_chance_behind_the_same_code_is_that_of_other_frames() -> None:
+    """Three frames behind code 0, one alone behind code 1: six pairs of different frames."""
+    labels = [FIST] * 5
+    ours = [take([[0, 0, 0, 1, 2], [5, 6, 6, 7, 1]], labels)]
+    theirs = [take([[0, 0, 0, 1, 3], [6, 6, 5, 7, 1]], labels)]
+    found = {k: v["c/A"] for k, v in agreement(ours, theirs)["all"].items()}
+    assert found["level 2 given 1"] == pytest.approx(2 / 4)
+    # Of 5 and the others' 6, 5: one; of the second 6 and 6, 5: one; of the last and 6, 6: two.
+    assert found["chance 2 given 1"] == pytest.approx(4 / 6)
+    alone = agreement([take([[0], [1]], [FIST])], [take([[0], [1]], [FIST])])["all"]
+    assert "chance 2 given 1" not in alone
+
+
 def test_calibration_blocks_are_no_evidence() -> None:
     block = take([[0, 1]], [FIST, FIST], first=True)
     assert agreement([block], [block]) == {"all": {}, "gestures": {}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -148,6 +149,24 @@ def test_a_resumed_distillation_is_the_same(
     assert_same_model(tmp_path / "a", tmp_path / "b")
 
 
+def test_a_distillation_does_not_go_on_with_another_teacher(
+    sessions: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "teacher"
+    shutil.copytree(teacher, place)
+    recipe = Recipe.load(
+        "distill-large-tiny", [*CHANGES, f"distill.teacher={place}", "optim.steps=2"]
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "finish", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(recipe, tmp_path / "out", data=sessions, cache=tmp_path / "cache")
+    shutil.rmtree(place)
+    small(48, seed=8).save_pretrained(place)
+    with pytest.raises(ConfigError, match="another teacher"):
+        train(recipe, tmp_path / "out", data=sessions, cache=tmp_path / "cache", resume=True)
+
+
 def test_teachers_that_do_not_fit_are_named(sessions: Path, tmp_path: Path) -> None:
     slower = small(**{"frontend.strides": [5, 2, 4], "hop_length": 40})
     with pytest.raises(ConfigError, match="hop_length"):
@@ -203,6 +222,58 @@ def test_codes_of_a_teacher_are_learned_through_its_own_codebooks() -> None:
     sum(terms.values()).backward()  # type: ignore[union-attr]
     assert student.frontend.norm is not None
     assert student.quantizer.project_in.weight.grad is not None
+
+
+def test_codes_are_told_apart_once_the_sharpness_is_learned() -> None:
+    """Vectors that learn from the codes alone end up nearest to them, on both levels."""
+    teacher, student = armband(1).eval(), armband(2).train()
+    batch = heard(student)
+    assert teacher.quantizer is not None
+    out = forward(teacher, batch)
+    told = teacher.quantizer.project_in(out.latents.mT)[out.valid].detach()
+    first = told[:: len(told) // teacher.codebook_size][: teacher.codebook_size]
+    left = told - first[torch.cdist(told, first).argmin(dim=1)]
+    last = left[left.norm(dim=1).argsort(descending=True)[: teacher.codebook_size]]
+    teacher.quantizer.set_codebooks(torch.stack([first, last]))
+    codes = teacher.quantizer.lookup(told)
+    distiller = Distiller(teacher, student, BOOKS, LossRecipe(scores=0.0, codes=1.0))
+    assert distiller.sharpness is not None
+    given = torch.nn.Parameter(told + told.std() * torch.randn_like(told))
+    spread = told.var(dim=0, correction=0).sum()
+    optimizer = torch.optim.Adam([given, distiller.sharpness], lr=5e-3)
+    for _ in range(300):
+        optimizer.zero_grad()
+        distiller._surprise(given, codes, spread).backward()
+        optimizer.step()
+    same = (teacher.quantizer.lookup(given.detach()) == codes).float().mean(dim=0)
+    assert same[0] > 0.99
+    assert same[1] > 0.95
+    assert (distiller.sharpness > 0.1).all()  # from where squares are as wide as all latents
+
+
+def test_the_teachers_readers_are_left_out_where_nobody_asks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    teacher, student = armband(1).eval(), armband(2).train()
+    batch = heard(student)
+    distiller = Distiller(teacher, student, BOOKS, CODES)
+    for head in teacher.head.values():
+        monkeypatch.setattr(head, "forward", lambda *_: 1 / 0)
+    assert distiller(batch, forward(student, batch)).keys() == {"codes", "latents"}
+    for part in (student.frontend, student.encoder):
+        part.requires_grad_(False)
+    monkeypatch.setattr(teacher.frontend, "forward", lambda *_: 1 / 0)
+    assert student.quantizer is not None
+    student.quantizer.project_in.requires_grad_(False)
+    assert distiller(batch, forward(student, batch)) == {}  # an encoder that has learned
+
+
+def test_those_without_labels_are_taught_all_classes() -> None:
+    teacher, student = armband(1).eval(), armband(2).eval()
+    batch = heard(student)
+    unknown = replace(batch, classes=torch.zeros_like(batch.classes))
+    distiller = Distiller(teacher, student, DistillRecipe("x"), SCORES)
+    assert distiller(unknown, forward(student, batch))["scores"].item() > 1e-4
 
 
 def test_a_teacher_agrees_with_itself() -> None:

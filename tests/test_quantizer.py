@@ -237,3 +237,28 @@ def test_codebooks_may_be_changed_in_place() -> None:
         rows = part.project_in(latents()).flatten(0, 1)
         nearest = torch.cdist(rows, part.codebooks[0]).argmin(dim=1)
         assert torch.equal(part.lookup(rows, 1)[:, 0], nearest)
+
+
+def test_codebooks_start_on_as_many_rows_as_it_takes() -> None:
+    """Batches of fewer rows than two a code wait for each other, through a checkpoint too."""
+    config = QuantizerConfig("rvq", levels=2, size=64, dim=0)
+    straight, broken, resumed = (Quantizer(config, 8).train() for _ in range(3))
+    rows = torch.randn(3, 1, 50, 8, generator=torch.Generator().manual_seed(0))
+    everyone = torch.ones(1, 50, dtype=torch.bool)
+    for part in (straight, broken):
+        for batch in rows[:2]:
+            out = part(batch, everyone)
+            assert torch.equal(out.latents, batch)  # not quantized yet
+            assert (out.codes == -1).all()
+            assert not part.trained
+    resumed.load_state_dict(broken.state_dict())
+    resumed.load_training_state(broken.training_state())
+    for part in (straight, resumed):
+        torch.manual_seed(0)
+        out = part(rows[2], everyone)
+        assert out.codes.shape == (1, 50, 2)
+        assert (out.codes >= 0).all()
+        assert part.trained
+        fresh = part.lookup(rows[:, 0].flatten(0, 1))
+        assert len(fresh[:, 1].unique()) > 32  # of 64: k-means of 50 rows would leave gaps
+    assert torch.equal(straight.codebooks, resumed.codebooks)

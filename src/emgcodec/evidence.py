@@ -155,6 +155,11 @@ class Summary:
         mean, low, high, sd = (f"{100 * v:.1f}" for v in (self.mean, self.low, self.high, self.sd))
         return f"{mean} [{low}, {high}] ± {sd}"
 
+    def plain(self, digits: int) -> str:
+        """Mean and interval of what is no share, with so many digits."""
+        mean, low, high = (f"{v:.{digits}f}" for v in (self.mean, self.low, self.high))
+        return f"{mean} [{low}, {high}]"
+
 
 def paired_loss(ours: Mapping[str, float], theirs: Mapping[str, float]) -> tuple[float, float]:
     """How much lower our score is than theirs on the same people, and at most so.

@@ -189,6 +189,7 @@ class TensorCodec(Network):
         calibration: Calibrations = None,
         quantize: bool = True,
         hidden: Tensor | None = None,
+        read: bool = True,
     ) -> CodecOutput:
         """Training: every output and the losses that need no labels, with gradients.
 
@@ -200,6 +201,7 @@ class TensorCodec(Network):
             calibration: Of all items, or one or None each.
             quantize: False lets latents pass unquantized, to warm up before codebooks start.
             hidden: (B, T, F) bool, features of the frontend to replace by their mean.
+            read: False leaves out the decoder and all heads.
 
         Raises:
             CodecError: if the tensor, lengths or mask cannot be.
@@ -216,6 +218,7 @@ class TensorCodec(Network):
             calibration=calibration,
             quantize=quantize,
             hidden=hidden,
+            read=read,
         )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:

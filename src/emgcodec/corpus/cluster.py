@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Any
 
-import torch
-
 from emgcodec.corpus.jobs import Job
 from emgcodec.corpus.settings import CorpusError
 from emgcodec.corpus.shard import Record, ShardMaker
@@ -38,7 +36,7 @@ def run_ray(
     if ours:
         ray.init(address=address, include_dashboard=False, log_to_driver=False)
     actor: Any = ray.remote(_Worker)
-    on_gpu = torch.device(make.device).type == "cuda"
+    on_gpu = make.device.startswith("cuda")
     actor = actor.options(
         num_cpus=1, num_gpus=int(on_gpu), max_restarts=_TRIES, max_task_retries=_TRIES
     )

@@ -58,7 +58,8 @@ def agreement(ours: Sequence[Coded], theirs: Sequence[Coded]) -> dict[str, Any]:
     Returns:
         For ``all`` and ``gestures``: ``level 1`` and on; ``level 2 given 1`` and on, where all
         levels before agree; and ``chance 1`` and on, what codes drawn by chance, as often as
-        each of the two uses them, would agree on.
+        each of the two uses them, would agree on; with a level given, as often as behind the same
+        codes of the levels before.
     """
     pairs: dict[str, list[tuple[Codes, Codes, Labels]]] = defaultdict(list)
     for take, twin in zip(ours, theirs, strict=True):
@@ -85,9 +86,35 @@ def _shares(mine: Codes, other: Codes) -> Mapping[str, float]:
     for level, same in enumerate(equal, start=1):
         shares[f"level {level}"] = float(same.mean())
         if level > 1 and before.any():
-            shares[f"level {level} given {level - 1}"] = float(same[before].mean())
+            given = f"{level} given {level - 1}"
+            shares[f"level {given}"] = float(same[before].mean())
+            chance = _chance_given(mine[:level, before], other[level - 1, before])
+            if chance is not None:
+                shares[f"chance {given}"] = chance
         size = int(max(mine[level - 1].max(), other[level - 1].max())) + 1
         used = (np.bincount(c[level - 1], minlength=size) / len(same) for c in (mine, other))
         shares[f"chance {level}"] = float(np.dot(*used))
         before &= same
     return shares
+
+
+def _chance_given(mine: Codes, other: Codes) -> float | None:
+    """How often a frame's last code is the other's of another frame with the same codes before.
+
+    Frames whose codes before are nobody else's say nothing; None if there are no others.
+
+    Args:
+        mine: (levels, n), where the levels before the last agree.
+        other: (n,) of the last level.
+    """
+    _, group = np.unique(mine[:-1], axis=1, return_inverse=True)
+    group = group.reshape(-1)
+    size = int(max(mine[-1].max(), other.max())) + 1
+    ours, theirs = (
+        np.unique(group * size + codes, return_counts=True) for codes in (mine[-1], other)
+    )
+    _, i, j = np.intersect1d(ours[0], theirs[0], return_indices=True)
+    pairs = float(np.dot(ours[1][i], theirs[1][j])) - float((mine[-1] == other).sum())
+    members = np.bincount(group).astype(float)
+    possible = float((members * (members - 1)).sum())
+    return pairs / possible if possible else None

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from emgcodec.calibration import Calibration
 from emgcodec.codec import Codec
@@ -74,19 +75,16 @@ def starts(codec: Codec, takes: Sequence[Take]) -> list[Start]:
 
 
 @torch.no_grad()
-def head_scores(
-    codec: Codec, head: str, signal: dict[str, Any], num_codebooks: int | None = None
-) -> Array:
+def head_scores(codec: Codec, head: str, signal: dict[str, Any]) -> Array:
     """Scores (T, V) of a label head, from codes or, without a quantizer, from latents.
 
     Args:
         codec: Whose head it is.
         head: Its name.
         signal: Arguments of `Codec.encode`, of one item.
-        num_codebooks: Only the first few levels.
     """
     if codec.quantizer is not None:
-        scores = codec.predict(codec.encode(**signal, num_codebooks=num_codebooks), head)
+        scores = codec.predict(codec.encode(**signal), head)
     else:
         latents = codec.encode_latent(**signal).mT
         h, _ = codec.decode_step(latents, codec.init_decode_state(1))
@@ -99,8 +97,8 @@ def gesture_scores(
     codec: Codec,
     takes: Iterable[Take],
     start: Start,
-    num_codebooks: int | None = None,
     *,
+    codes: Sequence[Tensor] | None = None,
     shared: bool = False,
 ) -> Scores:
     """Balanced accuracy of each person; only gestures of the corpus can be answered.
@@ -109,7 +107,7 @@ def gesture_scores(
         codec: Whose heads answer.
         takes: Of one corpus.
         start: What each starts from.
-        num_codebooks: Only the first few levels.
+        codes: Of each take, (1, K, T), if they are known; the first few levels do.
         shared: Whether the head of all corpora answers though this one has its own.
 
     Raises:
@@ -125,9 +123,13 @@ def gesture_scores(
     possible = np.flatnonzero(np.isin(known, classes))
 
     def answers() -> Iterator[tuple[Segment, Labels]]:
-        for take in takes:
+        for i, take in enumerate(takes):
             if not take.calibrates and (take.segment.labels >= 0).any():
-                scores = head_scores(codec, head, take.signal(codec, start), num_codebooks)
+                scores = (
+                    head_scores(codec, head, take.signal(codec, start))
+                    if codes is None
+                    else codec.predict(codes[i], head)[0].numpy()
+                )
                 best = scores[:, possible].argmax(axis=1)
                 yield take.segment, known[possible[best]]
 

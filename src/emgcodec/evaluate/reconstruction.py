@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from scipy import signal as dsp
 from scipy.cluster.vq import kmeans2
+from torch import Tensor
 
 from emgcodec.codec import Codec
 from emgcodec.config import ElectrodeSetConfig
@@ -115,7 +116,10 @@ class Rivals:
 
 
 def reconstruction_scores(
-    codec: Codec, rivals: Rivals | None, takes: Sequence[Take], num_codebooks: int | None = None
+    codec: Codec,
+    rivals: Rivals | None,
+    takes: Sequence[Take],
+    codes: Sequence[Tensor] | None = None,
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Metric, way and person: means over the person's takes of a second or more; calibrated.
 
@@ -123,18 +127,18 @@ def reconstruction_scores(
         codec: Whose codes are decoded.
         rivals: Trivial ways beside it; None for the codec alone.
         takes: Of any people of one corpus.
-        num_codebooks: Only the first few levels.
+        codes: Of each take, calibrated, (1, K, T), if they are known; the first few levels do.
     """
     found: dict[str, dict[str, dict[str, list[float]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
     )
     rate = codec.sample_rate
-    for take in takes:
+    for i, take in enumerate(takes):
         s = take.segment
         if take.calibrates or s.x.shape[1] < _SHORTEST * rate:
             continue
-        codes = codec.encode(**take.signal(codec, "calibrated"), num_codebooks=num_codebooks)
-        made = {"codec": codec.decode(codes, montage=s.montage)[0].numpy()}
+        known = codec.encode(**take.signal(codec, "calibrated")) if codes is None else codes[i]
+        made = {"codec": codec.decode(known, montage=s.montage)[0].numpy()}
         for way, level in ({} if rivals is None else rivals.levels(codec, take)).items():
             made[way] = _shaped(codec, take, level)
         x = _audible(s.x, rate)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -277,6 +277,7 @@ def tracks_by_start(
     return {mode: lambda: tracks for mode in MODES if mode != "device"}
 
 
+@lru_cache(maxsize=1)
 def untrained(fold: int, data: Path) -> Codec:
     """A codec of random weights, whose codebooks fit the latents of the training people."""
 

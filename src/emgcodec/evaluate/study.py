@@ -6,13 +6,20 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from emgcodec.codec import Codec
 from emgcodec.evaluate.jobs import facts, trained
 from emgcodec.evaluate.provenance import made_by
+from emgcodec.evaluate.rows import require_strangers
+from emgcodec.evidence import people
 from emgcodec.simulate import SIMULATOR_VERSION
+from emgcodec.train.recipe import Recipe
+
+_MOMENTS = {"half": 0.5, "three quarters": 0.75, "end": 1.0}
 
 
 @dataclass(frozen=True)
@@ -101,16 +108,19 @@ def run_study_job(
         change.replace("$RUNS", str(runs)).replace("$FOLD", str(fold))
         for change in study.variants[variant]
     )
-    fixed = (*study.fixed, *own, *place, *changes)
+    fixed = (*study.fixed, *own, *changes, *place)
     teacher = None
     if study.compare is not None and variant != (guide := study.baselines[0]):
         teacher = folder(guide) / "model"
         if not teacher.is_dir():
             raise ValueError(f"{teacher} is missing: run --variant {guide!r} first")
+    recipe = Recipe.load(study.recipe, fixed)
     codec = Codec.from_pretrained(trained(study.recipe, folder(variant), fixed, data))
+    if study.simulated is None:
+        require_strangers(codec, people(fold, "test"))
     scores = study.score(codec, fold, data)
     if study.compare is not None and teacher is not None:
-        taught_by = Codec.from_pretrained(teacher)
+        taught_by = _teacher(teacher)
         if codec.vocab_id == taught_by.vocab_id:
             scores |= study.compare(taught_by, codec, fold, data)
     return {
@@ -122,12 +132,37 @@ def run_study_job(
         "frame_rate": codec.frame_rate,
         "parameters": codec.num_parameters(),
         "encoder_parameters": codec.num_parameters("encoder"),
+        "codebook_parameters": codec.num_parameters("codebooks"),
+        "head_parameters": codec.num_parameters("heads"),
         # A teacher is told by its place among the runs, wherever those are.
         "trained": json.loads(
             json.dumps(dict(codec.config.provenance)).replace(str(runs), "$RUNS")
         ),
+        "losses": losses(folder(variant), recipe.optim.steps),
         "seconds": round(time.monotonic() - started),
     }
+
+
+def losses(folder: Path, steps: int) -> dict[str, float]:
+    """Mean loss of an encoder's training before three moments of it: whether it still falls.
+
+    Args:
+        folder: Of the training; empty where there is no log.
+        steps: Of the encoder's part.
+    """
+    log = folder / "log.jsonl"
+    lines = map(json.loads, log.read_text("utf-8").splitlines()) if log.is_file() else ()
+    told = [(line["step"] / steps, line["loss"]) for line in lines if line["step"] <= steps]
+    found = {
+        moment: [loss for share, loss in told if end - 0.1 < share <= end]
+        for moment, end in _MOMENTS.items()
+    }
+    return {moment: mean(each) for moment, each in found.items() if each}
+
+
+@lru_cache(maxsize=1)  # the same for all of a fold, who may remember what they made of it
+def _teacher(folder: Path) -> Codec:
+    return Codec.from_pretrained(folder)
 
 
 def file_name(variant: str) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
+from functools import lru_cache
 from itertools import chain
 from math import inf
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from emgcodec.codec import Codec
@@ -21,6 +23,7 @@ from emgcodec.evaluate.codecs import (
     load_takes,
     pooled_use,
 )
+from emgcodec.evaluate.frames import Labels
 from emgcodec.evaluate.reconstruction import reconstruction_scores
 from emgcodec.evaluate.rivals import Task, dequantized, probe
 from emgcodec.evaluate.rows import (
@@ -29,7 +32,7 @@ from emgcodec.evaluate.rows import (
     tracks_by_start,
     untrained,
 )
-from emgcodec.evaluate.sequence import fit_sequence_model, read_sequences
+from emgcodec.evaluate.sequence import SequenceModel, fit_sequence_model, read_sequences
 from emgcodec.evaluate.typing import greedy, score_split, session_signals
 from emgcodec.evidence import Part, people
 from emgcodec.recording import Recording
@@ -41,18 +44,28 @@ WHOSE = ("student's", "teacher's")
 """Tokens that a sequence model reads."""
 
 _SEQUENCE_STEPS = 2000
-_COUNTED = 8.0  # seconds, which the frames of any rate divide
+_COUNTED = 4.8  # seconds, whole frames at any rate that is compared
 
 
-def gestures(*corpora: str) -> Score:
-    """Gesture head from each start; use of the codebooks by those who select."""
+def gestures(*corpora: str, likeness: bool = False) -> Score:
+    """Gesture head from each start; use of the codebooks by those who select.
+
+    Args:
+        corpora: Whose people.
+        likeness: Also how like the signal what is decoded is; calibrated.
+    """
 
     def score(codec: Codec, fold: int, data: Path) -> dict[str, Any]:
-        scores = scores_by_start(codec, fold, data, corpora)
-        if codec.quantizer is None:
-            return {"scores": scores}
-        selecting = _takes(codec, corpora, fold, "validation", data)
-        return {"scores": scores, "usage": codebook_use(codec, selecting)}
+        found: dict[str, Any] = {"scores": scores_by_start(codec, fold, data, corpora)}
+        if codec.quantizer is not None:
+            selecting = _takes(codec, corpora, fold, "validation", data)
+            found["usage"] = codebook_use(codec, selecting)
+        if likeness:
+            takes = {c: load_takes(data, c, people(fold, "test"), codec) for c in corpora}
+            found["reconstruction"] = {
+                "calibrated": {c: reconstruction_scores(codec, None, t) for c, t in takes.items()}
+            }
+        return found
 
     return score
 
@@ -64,10 +77,12 @@ def by_levels(*corpora: str) -> Score:
         found: dict[str, dict[str, Any]] = {"scores": {}, "reconstruction": {}, "bit_rate": {}}
         for corpus in corpora:
             takes = load_takes(data, corpus, people(fold, "test"), codec)
+            every = [codec.encode(**take.signal(codec, "calibrated")) for take in takes]
             for levels in range(1, codec.num_codebooks + 1):
+                codes = [each[:, :levels] for each in every]
                 values = {
-                    "scores": gesture_scores(codec, takes, "calibrated", levels),
-                    "reconstruction": reconstruction_scores(codec, None, takes, levels),
+                    "scores": gesture_scores(codec, takes, "calibrated", codes=codes),
+                    "reconstruction": reconstruction_scores(codec, None, takes, codes),
                     "bit_rate": bits_a_second(codec, takes, levels),
                 }
                 for name, value in values.items():
@@ -161,9 +176,10 @@ def _task(on: str, data: Path, corpus: str, codec: Codec, fold: int) -> Task:
 
 
 def flops(codec: Codec) -> float:
-    """Operations of products and convolutions to encode a second of eight electrodes."""
+    """Operations of products, attention's too, to encode a second of eight electrodes."""
     signal = torch.zeros(1, 8, round(codec.sample_rate * _COUNTED))
-    with FlopCounterMode(display=False) as counter:
+    # Of the fused attention the counter knows nothing.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         codec.encode(signal)
     return float(counter.get_total_flops()) / _COUNTED
 
@@ -175,11 +191,15 @@ def _levels(number: int) -> str:
 def agreement_with_teacher(*corpora: str) -> Callable[[Codec, Codec, int, Path], dict[str, Any]]:
     """Agreement of codes, and what a sequence model of the teacher's tokens makes of either's."""
 
+    @lru_cache(maxsize=1)  # the students of a fold follow one another
+    def reader(teacher: Codec, fold: int, data: Path) -> tuple[SequenceModel, dict[str, Labels]]:
+        learned = coded(teacher, _takes(teacher, corpora, fold, "train", data))
+        return fit_sequence_model(learned, teacher.codebook_size, fold, _SEQUENCE_STEPS)
+
     def compare(teacher: Codec, student: Codec, fold: int, data: Path) -> dict[str, Any]:
         tested = list(_takes(teacher, corpora, fold, "test", data))
         ours, theirs = (coded(codec, tested) for codec in (student, teacher))
-        learned = coded(teacher, _takes(teacher, corpora, fold, "train", data))
-        model, known = fit_sequence_model(learned, teacher.codebook_size, fold, _SEQUENCE_STEPS)
+        model, known = reader(teacher, fold, data)
         return {
             "agreement": agreement(ours, theirs),
             "sequence model": {

@@ -30,6 +30,8 @@ from emgcodec.metrics import ERROR_KINDS
 
 Results = Mapping[str, Sequence[Result]]
 
+_LIKENESS = {"envelope_correlation": 2, "log_spectral_distance": 1}  # and digits
+
 PICTURES = {"rates": "study-rates.svg", "calibration": "study-calibration.svg"}
 """Studies that docs/make_study_pictures.py draws, once something was run."""
 
@@ -129,12 +131,19 @@ def _contrasts(study: Study, results: Results) -> Iterator[str]:
 
 def _variants(study: Study, results: Results) -> Iterator[str]:
     """Variants one below the other, and what they lose against others."""
-    by_levels = any("bit_rate" in r for found in results.values() for r in found)
-    places = [] if by_levels else _places(results)
-    modes = [" ".join(place) for place in places]
-    heads = ["", "encoder", "bits a frame", "perplexity / size by level", *modes]
+    every = [result for found in results.values() for result in found]
+    by_levels = any("bit_rate" in result for result in every)
+    places = _places(results)
+    last = [place for place in places if place[0] == places[-1][0]]  # paired on every data set
+    shown = last if by_levels else places
+    curves = [r["losses"] for r in every if r.get("losses")]
+    moments = list(curves[0]) if curves else []
+    heads = ["", "encoder", "bits a frame", "perplexity / size by level"]
+    heads += ["all parameters: codebooks, heads"] if study.compare is not None else []
+    heads += [f"training loss, {' / '.join(moments)}"] if moments else []
+    heads += [" ".join(place) for place in shown]
     heads += ["missed / spurious / another"] if study.error else []
-    heads += [f"lost against {name}, {modes[-1]}" for name in study.baselines if modes]
+    heads += [f"lost against {b}, {' '.join(place)}" for b in study.baselines for place in last]
     heads += ["folds" if study.simulated is None else "trainings"]
     yield from ("", *table_head(heads))
     for variant in study.variants:
@@ -142,20 +151,65 @@ def _variants(study: Study, results: Results) -> Iterator[str]:
         if not found:
             yield f"| {variant} |" + " |" * (len(heads) - 2) + " not run |"
             continue
-        size = f"{found[0]['encoder_parameters'] / 1e6:.2f} M"
-        cells = [variant, size, str(found[0]["bits_per_frame"]), _usage(found)]
-        cells += [str(Summary.of(pooled(found, "scores", *place))) for place in places]
+        cells = [variant, _size(study, results, found[0])]
+        cells += [str(found[0]["bits_per_frame"]), _usage(found)]
+        cells += [_parts(found[0])] if study.compare is not None else []
+        curve = [[r["losses"][m] for r in found if r.get("losses")] for m in moments]
+        cells += [" / ".join(f"{np.mean(each):.2f}" for each in curve if each)] if moments else []
+        cells += [str(Summary.of(pooled(found, "scores", *place))) for place in shown]
         cells += [_errors(found)] if study.error else []
-        baselines = study.baselines if places else ()
-        lost = {b: _loss(study, results, variant, b, places[-1]) for b in baselines}
-        cells += ["" if base == variant else points(*each) for base, each in lost.items()]
+        cells += [
+            "" if base == variant else points(*_loss(study, results, variant, base, place))
+            for base in study.baselines
+            for place in last
+        ]
         yield table_line([*cells, f"{len(found)} of {len(study.folds)}"])
     if by_levels:
         yield from _levels(study, results)
+    elif any("reconstruction" in result for result in every):
+        yield from _likeness(study, results)
     if study.compare is not None:
         yield from _codes(study, results)
-    if study.tolerated is not None and places:
-        yield from ("", _verdict(study, results, places[-1], study.tolerated))
+    if study.tolerated is not None:
+        for place in last:
+            yield from ("", _verdict(study, results, place, study.tolerated))
+
+
+def _size(study: Study, results: Results, result: Result) -> str:
+    """Parameters of the encoder; of a student, as a share of its teacher's, too."""
+    own = result["encoder_parameters"]
+    teacher = results.get(study.baselines[0]) if study.compare is not None else None
+    share = f" (1/{teacher[0]['encoder_parameters'] / own:.1f})" if teacher else ""
+    return f"{own / 1e6:.2f} M{share}"
+
+
+def _parts(result: Result) -> str:
+    every, books, heads = (
+        result[name] / 1e6 for name in ("parameters", "codebook_parameters", "head_parameters")
+    )
+    return f"{every:.2f} M: {books:.2f} M, {heads:.2f} M"
+
+
+def _likeness(study: Study, results: Results) -> Iterator[str]:
+    """How like the signal what is decoded is."""
+    corpora = list(dict.fromkeys(corpus for _, corpus in _places(results)))
+    yield from ("", *table_head(["decoded, calibrated", *_likenesses(corpora)]))
+    for variant, found in results.items():
+        if any("reconstruction" in result for result in found):
+            yield table_line([variant, *_like(found, "calibrated", corpora)])
+
+
+def _likenesses(corpora: Sequence[str]) -> list[str]:
+    return [f"{metric.replace('_', ' ')}, {corpus}" for metric in _LIKENESS for corpus in corpora]
+
+
+def _like(found: Sequence[Result], mode: str, corpora: Sequence[str]) -> Iterator[str]:
+    """Means over people [95 % interval], of each metric and data set."""
+    for metric, digits in _LIKENESS.items():
+        for corpus in corpora:
+            people = pooled(found, "reconstruction", mode, corpus, metric, "codec")
+            summary = Summary.of(people)
+            yield summary.plain(digits) if summary else ""
 
 
 def _errors(found: Sequence[Result]) -> str:
@@ -180,11 +234,10 @@ def _verdict(study: Study, results: Results, place: tuple[str, str], most: float
 
 def _levels(study: Study, results: Results) -> Iterator[str]:
     """What the first levels cost and tell, and how like the signal what they give is."""
-    metrics = {"envelope_correlation": 2, "log_spectral_distance": 1}
     corpora = list(dict.fromkeys(corpus for _, corpus in _places(results)))
     heads = ["", "levels", "tokens a second", "bits a second with levels of electrodes"]
     heads += [f"accuracy, {corpus}" for corpus in corpora]
-    heads += [f"{m.replace('_', ' ')}, {corpus}" for m in metrics for corpus in corpora]
+    heads += _likenesses(corpora)
     heads += ["encoding, Mflop for a second of 8 electrodes"]
     yield from ("", *table_head(heads))
     for variant in study.variants:
@@ -194,17 +247,14 @@ def _levels(study: Study, results: Results) -> Iterator[str]:
             cells = [variant, str(levels), f"{levels * found[0]['frame_rate']:.0f}"]
             cells += [f"{np.mean(rates):.0f}"]
             cells += [str(Summary.of(pooled(found, "scores", mode, corpus))) for corpus in corpora]
-            for metric, digits in metrics.items():
-                for corpus in corpora:
-                    people = pooled(found, "reconstruction", mode, corpus, metric, "codec")
-                    cells += [f"{np.mean(list(people.values())):.{digits}f}" if people else ""]
+            cells += _like(found, mode, corpora)
             cells += [f"{found[0]['flops'] / 1e6:.0f}"]
             yield table_line(cells)
 
 
 def _codes(study: Study, results: Results) -> Iterator[str]:
     """Agreement of codes with the teacher's, and a sequence model of those on either's."""
-    shares = ("level 1", "chance 1", "level 2", "chance 2", "level 2 given 1")
+    shares = ("level 1", "chance 1", "level 2", "chance 2", "level 2 given 1", "chance 2 given 1")
     heads = [f"codes as the {study.baselines[0]}'s, calibrated", "frames", *shares]
     yield from ("", *table_head(heads))
     compared = {

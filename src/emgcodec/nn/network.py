@@ -264,6 +264,7 @@ class Network(nn.Module):
         calibration: Calibrations,
         quantize: bool,
         hidden: Tensor | None,
+        read: bool,
     ) -> CodecOutput:
         """See `Codec.forward`, which checks the arguments."""
         hop = self.config.hop_length
@@ -281,6 +282,9 @@ class Network(nn.Module):
             result = self.quantizer(latents, valid, quantize)
             quantized, codes, stats = result.latents, result.codes, result.stats
             losses["commitment"] = result.commitment
+        made = latents.mT, quantized.mT, codes.mT
+        if not read:
+            return CodecOutput(*made, quantized.mT, valid, {}, losses, stats=stats)
         h, _ = self.decode_step(quantized, self.init_decode_state(len(x)))
         heads: dict[str, Tensor] = {}
         spectrum = None
@@ -291,8 +295,7 @@ class Network(nn.Module):
                 losses |= _spectrum_losses(heads[name], *spectrum)
             else:
                 heads[name] = head(h)
-        transposed = latents.mT, quantized.mT, codes.mT, h.mT
-        return CodecOutput(*transposed, valid, heads, losses, spectrum, stats)
+        return CodecOutput(*made, h.mT, valid, heads, losses, spectrum, stats)
 
     @torch.no_grad()
     def _spectrum_target(

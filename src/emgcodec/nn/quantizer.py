@@ -12,6 +12,7 @@ from torch import Tensor, distributed, nn
 from emgcodec.config import QuantizerConfig
 
 _ROWS_AT_ONCE = 512  # scores of a block stay in the cache
+_ROWS_A_CODE = 2  # to start on: of fewer, k-means leaves most codes of the later levels alone
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class Quantizer(nn.Module):
         self.frozen = False  # those of a teacher stay as they are
         self.rules = CodebookRules()
         self._trainer: CodebookTrainer | None = None
+        self._waiting: Tensor | None = None  # rows, until there are enough to start on
 
     @torch.no_grad()
     def set_codebooks(self, codebooks: Tensor) -> None:
@@ -145,7 +147,10 @@ class Quantizer(nn.Module):
             return Quantized(decoded, codes, vectors.new_zeros(()), {})
         rows = vectors[usable]
         moves = self.training and not self.frozen
-        codes, parts = self._train_codebooks(rows.detach()) if moves else self._look(rows)
+        found = self._train_codebooks(rows.detach()) if moves else self._look(rows)
+        if found is None:
+            return self._forward(latents, valid, False)
+        codes, parts = found
         kept = self._kept_levels(usable)
         nearest = (parts * kept[..., None]).sum(dim=0)
         passed = torch.zeros_like(vectors)
@@ -164,18 +169,26 @@ class Quantizer(nn.Module):
         parts = [self.codebooks[k][codes[:, k]] for k in range(self.config.levels)]
         return codes, torch.stack(parts)
 
-    def _train_codebooks(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        counts = rows_of_processes(rows)
+    def _train_codebooks(self, rows: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Codes of the rows and what they stand for; None while there are too few to start on."""
+        counts, fresh = rows_of_processes(rows), len(rows)
+        starts = self._trainer is None and not self.trained and self.rules.start == "kmeans"
         if min(counts) == 0:  # one process alone would wait for the others for ever
-            return self._look(rows)
+            return None if starts else self._look(rows)
+        if starts:
+            rows = rows if self._waiting is None else torch.cat([self._waiting, rows])
+            if sum(rows_of_processes(rows)) < _ROWS_A_CODE * self.config.size:
+                self._waiting = rows
+                return None
+            self._waiting = None
         if self._trainer is None:
             width = rows.shape[1]
             self._trainer = CodebookTrainer(self.config, width, rows.device, self.rules)
             if self.trained:
                 self._trainer.start_from(self.codebooks, sum(counts))
-        found = self._trainer.step(rows)
+        codes, parts = self._trainer.step(rows)
         self.set_codebooks(self._trainer.codebooks)
-        return found
+        return codes[-fresh:], parts[:, -fresh:]
 
     def _kept_levels(self, usable: Tensor) -> Tensor:
         """(K, M) which levels each row keeps: all, or by chance the first few of its item."""
@@ -204,12 +217,15 @@ class Quantizer(nn.Module):
     def training_state(self) -> dict[str, Tensor]:
         """What training beyond this step needs beside the weights."""
         state = {} if self._trainer is None else dict(self._trainer.rvq.state_dict())
-        return state | {"trained": torch.tensor(self.trained)}
+        waiting = {} if self._waiting is None else {"waiting": self._waiting}
+        return state | waiting | {"trained": torch.tensor(self.trained)}
 
     def load_training_state(self, state: dict[str, Tensor]) -> None:
         """Goes on from what `training_state` gave."""
-        averages = {name: tensor for name, tensor in state.items() if name != "trained"}
+        own = {"trained", "waiting"}
+        averages = {name: tensor for name, tensor in state.items() if name not in own}
         self.trained, self._trainer = bool(state["trained"]), None
+        self._waiting = state.get("waiting")
         if averages:
             width, device = self.codebooks.shape[-1], self.codebooks.device
             self._trainer = CodebookTrainer(self.config, width, device, self.rules)

@@ -32,7 +32,7 @@ class Checkpoint:
 
     Attributes:
         recipe: What is being trained.
-        data: Hash of the recordings.
+        data: Hash of the recordings, and who teaches, if anybody does.
         step: Steps done: the next one has this number.
         seconds: Time spent in them.
         tensors: Weights, averaged weights, optimizer and codebook trainer, by dotted name.

@@ -15,6 +15,7 @@ from emgcodec.train.recipe import DistillRecipe, LossRecipe, Recipe
 from emgcodec.train.windows import Batch
 
 _SOFTNESS = 0.5  # at the start, of squared distances as shares of the teacher's variance
+_PACE = 10.0  # of each level's sharpness: a few hundred steps take it to where codes are told apart
 
 
 class Distiller(nn.Module):
@@ -55,7 +56,7 @@ class Distiller(nn.Module):
             if loss.features > 0
             else None
         )
-        self.softness = (  # each level's own, and learned: no temperature to tune
+        self.sharpness = (  # each level's own, and learned: no temperature to tune
             nn.Parameter(torch.zeros(student.num_codebooks, device=student.device))
             if loss.codes > 0
             else None
@@ -64,12 +65,17 @@ class Distiller(nn.Module):
     def forward(self, batch: Batch, out: CodecOutput) -> dict[str, Tensor]:
         """Those of ``scores``, ``features``, ``codes`` and ``latents`` that are wanted.
 
+        Of an encoder that no longer learns, codes and latents are what they are: they are left out.
+
         Args:
             batch: What both hear; the teacher also what is hidden from the student.
             out: What the student makes of it.
         """
+        reads = bool(self._heads) or self.map is not None
+        if not reads and not out.latents.requires_grad:
+            return {}
         with torch.no_grad():
-            wanted = forward(self._teacher[0], batch.unhidden())
+            wanted = forward(self._teacher[0], batch.unhidden(), read=reads)
         counted = out.valid & wanted.valid
         if batch.keys is not None:
             counted = counted & batch.keys.inside(counted.shape[1])
@@ -79,7 +85,9 @@ class Distiller(nn.Module):
         if self.map is not None:
             apart = (self.map(out.decoded.mT) - wanted.decoded.mT).float().square().mean(dim=-1)
             terms["features"] = (apart * counted).sum() / counted.sum().clamp(min=1)
-        return terms | self._of_codebooks(out, wanted, counted)
+        return terms | (
+            self._of_codebooks(out, wanted, counted) if out.latents.requires_grad else {}
+        )
 
     def _divergence(
         self, batch: Batch, out: CodecOutput, wanted: CodecOutput, counted: Tensor
@@ -101,7 +109,9 @@ class Distiller(nn.Module):
     def _log_probs(self, scores: Tensor, batch: Batch, masked: bool) -> Tensor:
         scores = scores.float() / self._temperature
         if masked:
-            scores = scores.masked_fill(~batch.classes[:, None], -1e4)
+            # Who has no labels may be asked about every class.
+            known = batch.classes | ~batch.classes.any(dim=1, keepdim=True)
+            scores = scores.masked_fill(~known[:, None], -1e4)
         return torch.log_softmax(scores, dim=-1)
 
     def _of_codebooks(
@@ -118,18 +128,18 @@ class Distiller(nn.Module):
             terms = {}
             if self._loss.latents > 0:
                 terms["latents"] = (given - told).square().sum(dim=-1).mean() / spread
-            if self.softness is not None:
+            if self.sharpness is not None:
                 terms["codes"] = self._surprise(given, wanted.codes.mT[counted], spread)
             return terms if len(given) else {name: given.sum() for name in terms}
 
     def _surprise(self, given: Tensor, codes: Tensor, spread: Tensor) -> Tensor:
         """Cross-entropy of each level's code, given the teacher's own codes of those before it."""
-        assert self.softness is not None
+        assert self.sharpness is not None
         total = given.new_zeros(())
         for level, book in enumerate(_quantizer(self._teacher[0]).codebooks):
             # The squared distance, without the part that all codes have alike.
             near = 2.0 * given @ book.T - book.square().sum(dim=-1)
-            scale = self.softness[level].exp() / (_SOFTNESS * spread)
+            scale = (_PACE * self.sharpness[level]).exp() / (_SOFTNESS * spread)
             total = total + F.cross_entropy(near * scale, codes[:, level])
             given = given - book[codes[:, level]]
         return total

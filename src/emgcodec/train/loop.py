@@ -159,6 +159,11 @@ class Training:
             self.parameters += self.distiller.parameters()
         self._learn_with(self.parameters)
 
+    @property
+    def learned_from(self) -> str:
+        """Recordings and teacher, as a checkpoint tells them."""
+        return self.data if self.distiller is None else f"{self.data} {self.distiller.teacher_id}"
+
     def _learn_with(self, parameters: list[torch.nn.Parameter]) -> None:
         """Begins a part of the training, on these parameters."""
         optim = self.recipe.optim
@@ -238,8 +243,7 @@ class Training:
             batch = self.windows.batch(self.step, part * world + rank).to(self.codec.device)
             waited = time.monotonic() - began
             with self.fabric.autocast():
-                made = recipe.distill.codebooks or share >= recipe.loss.quantizer_start
-                made = made or self.begun > 0
+                made = share >= recipe.loss.quantizer_start or self.begun > 0
                 out = forward(self.codec, batch, quantize=made)
                 taught = {} if self.distiller is None else self.distiller(batch, out)
             terms, facts = self._losses(out, batch, taught)
@@ -315,18 +319,18 @@ class Training:
             state = self.distiller.state_dict()
             tensors |= {f"distiller.{name}": t for name, t in state.items()}
         path = self.out / "checkpoint.safetensors"
-        Checkpoint(self.recipe, self.data, self.step, self.seconds, tensors).save(path)
+        Checkpoint(self.recipe, self.learned_from, self.step, self.seconds, tensors).save(path)
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Goes on from a checkpoint.
 
         Raises:
-            ConfigError: if it learned from other recordings.
+            ConfigError: if it learned from other recordings, or another teacher.
         """
-        if checkpoint.data != self.data:
+        if checkpoint.data != self.learned_from:
             raise ConfigError(
-                f"{self.out} learned from other recordings than --data now holds: bring those "
-                "back, or start again in another folder"
+                f"{self.out} learned from other recordings than --data now holds, or from another "
+                "teacher: bring those back, or start again in another folder"
             )
         self.step, self.seconds = checkpoint.step, checkpoint.seconds
         self.codec.load_state_dict(checkpoint.part("model"))

@@ -15,8 +15,8 @@ from emgcodec.train.data import UNLABELLED
 from emgcodec.train.windows import Batch, Keys
 
 
-def forward(codec: Codec, batch: Batch, *, quantize: bool = True) -> CodecOutput:
-    """The codec's output for a batch."""
+def forward(codec: Codec, batch: Batch, *, quantize: bool = True, read: bool = True) -> CodecOutput:
+    """The codec's output for a batch; see `Codec.forward`."""
     out: CodecOutput = codec(
         batch.x,
         batch.lengths,
@@ -25,6 +25,7 @@ def forward(codec: Codec, batch: Batch, *, quantize: bool = True) -> CodecOutput
         calibration=batch.calibrations,
         quantize=quantize,
         hidden=batch.hidden,
+        read=read,
     )
     return out
 

@@ -307,7 +307,7 @@ class DistillRecipe:
         teacher: A bundled model or a folder, of the same frames and features; empty for none.
         temperature: That scores of both are divided by before they are compared.
         codebooks: Whether the student takes the teacher's codebooks, which no longer move. It uses
-            them from the start.
+            them from ``loss.quantizer_start`` on, as it would those of its own.
     """
 
     teacher: str = ""
