@@ -165,7 +165,7 @@ class _Handler(BaseHTTPRequestHandler):
         if (repo := self.repo(name)) and (found := self.files(repo, revision or "main")):
             oid, files = found
             siblings = [{"rfilename": path} for path in sorted(files)]
-            self.reply(200, {"id": name, "sha": oid, "private": False, "siblings": siblings})
+            self.reply(200, {"id": name, "sha": oid, "private": repo.private, "siblings": siblings})
 
     def on_paths(self, name: str, revision: str) -> None:
         asked = parse_qs(self.body().decode())["paths"]
@@ -258,6 +258,9 @@ class _Handler(BaseHTTPRequestHandler):
         files = dict(repo.commits[repo.refs["main"]])
         for line in lines:
             value = line["value"]
+            if line["key"] == "deletedFile":
+                del files[value["path"]]
+                continue
             files[value["path"]] = (
                 base64.b64decode(value["content"])
                 if line["key"] == "file"

@@ -257,6 +257,31 @@ def test_a_pushed_model_comes_back(
     assert refused["kind"] == "ModelError"
 
 
+def test_another_model_leaves_nothing_of_the_one_before(
+    hub: LocalHub, client: Client, tmp_path: Path
+) -> None:
+    """One without codebooks has neither golden codes nor devices."""
+    hub.put("me/reused", dict.fromkeys(("golden.tokens", "devices.safetensors", "my.txt"), b"old"))
+    bare = Codec.from_preset("student-small", **{"quantizer.kind": "none"})
+    bare.save_pretrained(tmp_path)
+    pushed = client.call("push", model=str(tmp_path), repo_id="me/reused", token=TOKEN)
+    assert "error" not in pushed
+    repo = hub.repos["me/reused"]
+    files = {"config.json", "model.safetensors", "README.md", "my.txt"}
+    assert set(repo.commits[repo.refs["main"]]) == files
+
+
+def test_what_is_to_be_private_is_not_put_where_everybody_sees_it(
+    hub: LocalHub, client: Client, model: Path
+) -> None:
+    hub.put("me/open", {"my.txt": b"old"})
+    refused = client.call("push", model=str(model), repo_id="me/open", token=TOKEN, private=True)
+    assert "public: make it private" in refused["error"]
+    assert refused["kind"] == "ModelError"
+    repo = hub.repos["me/open"]
+    assert set(repo.commits[repo.refs["main"]]) == {"my.txt"}
+
+
 def test_publish_puts_models_with_card_and_golden_codes_and_records_where(
     hub: LocalHub, client: Client, home: Path, tmp_path: Path
 ) -> None:

@@ -54,7 +54,10 @@ def save_model(
     golden: Tokens | None,
     devices: Mapping[str, Calibration],
 ) -> None:
-    """Writes the files beside `directory` first, so that a reader never sees half a model."""
+    """Writes the files beside `directory` first, and puts the config in place as the last.
+
+    It has the hash of the weights: who reads in between is told, and does not read a mixture.
+    """
     target = Path(directory)
     target.mkdir(parents=True, exist_ok=True)
     stored = {

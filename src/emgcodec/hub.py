@@ -109,6 +109,8 @@ def upload(
 ) -> str:
     """Puts the files of a model's folder into a repository, in one commit; makes it if need be.
 
+    What another model left there under names that this one has no file for goes with the commit.
+
     Args:
         folder: Written by `folder.save_model`.
         repo: ``org/name``.
@@ -119,18 +121,29 @@ def upload(
         Address of the commit.
 
     Raises:
-        ModelError: if the Hub cannot be reached or refuses.
+        ModelError: if the Hub cannot be reached or refuses, or the repository is there and public
+            though `private` is asked for.
     """
-    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     api = HfApi(token=token, library_name="emgcodec")
     card = _CARD_HEAD + (folder / CARD_FILE).read_text("utf-8")
     files = [folder / name for name in LARGEST if name != CARD_FILE and (folder / name).is_file()]
-    operations = [CommitOperationAdd(path.name, path) for path in files]
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [
+        CommitOperationAdd(path.name, path) for path in files
+    ]
     operations.append(CommitOperationAdd(CARD_FILE, card.encode()))
     message = f"Upload {load_config(folder).name}"
     with _explained(repo, None):
         api.create_repo(repo, private=private, exist_ok=True)
+        there = api.model_info(repo)
+        if private and not there.private:
+            raise ModelError(
+                f"{repo} is there and public: make it private on its page, or name another"
+            )
+        left = {file.rfilename for file in there.siblings or ()} & LARGEST.keys()
+        written = {operation.path_in_repo for operation in operations}
+        operations += [CommitOperationDelete(name) for name in sorted(left - written)]
         return api.create_commit(repo, operations, commit_message=message).commit_url
 
 
