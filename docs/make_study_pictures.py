@@ -88,8 +88,7 @@ def draw_rates(found: Mapping[str, Sequence[Result]]) -> Figure:
             rate, size = variant.split(", ")
             levels = list(found[variant][0]["scores"])
             bits = [
-                np.mean([b for r in found[variant] for b in r["bit_rate"][level].values()])
-                for level in levels
+                np.mean([r["bit_rate"][level][corpus] for r in found[variant]]) for level in levels
             ]
             heard = [mean(found[variant], level, corpus) for level in levels]
             axis.plot(bits, heard, f"{mark[size]}-", color=colour[rate], ms=4, lw=0.8)

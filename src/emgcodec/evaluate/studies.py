@@ -292,10 +292,11 @@ STUDIES = {
         minutes=22,
         simulated=_typists,
         error=True,
-        reading="A teacher's scores, frame by frame, give the small one half of what it lacks; its "
-        "features add nothing that is seen, and without the text beside them half of that gain "
-        "is lost. That distillation to 1/50 costs under 1.5 points, as was published, is not seen "
-        "here, to 1/37: neither the teacher nor its students are trained out.",
+        reading="A teacher's scores, frame by frame, give the small one half of what it lacks. Of "
+        "one training each, which is a hint and no more: its features add nothing to them, and "
+        "without the text beside them half of that gain is lost. That distillation to 1/50 costs "
+        "under 1.5 points, as was published, is not seen here, to 1/37: neither the teacher nor "
+        "its students are trained out.",
     ),
     "rates": Study(
         "Frames a second, codes and levels",
