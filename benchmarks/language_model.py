@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 import train_llm
-from llm_results import check_alike, run
+from llm_results import check_alike, mean_over_people, run
 from train_llm import CYCLE, FRAMES, NONE, SHORTEST, Learned, Take
 
 from emgcodec import GESTURES, Recording, Tokens
@@ -294,12 +294,6 @@ def measure(args: Any) -> dict[str, Any]:
         "unigram perplexity": unigram_perplexity(found),
         **written_scores(found, ears, args.data, args.fold),
     }
-
-
-def mean_over_people(scores: Sequence[float]) -> str:
-    """In percent, with the deviation where there are several."""
-    spread = f" ± {100 * np.std(scores, ddof=1):.1f}" if len(scores) > 1 else ""
-    return f"{100 * np.mean(scores):.1f}{spread}"
 
 
 def aims(

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from emgcodec.evaluate.provenance import made_by
 from emgcodec.files import write_json, write_section
 
@@ -18,6 +20,12 @@ def check_alike(results: Results, same: Sequence[str]) -> None:
     """Raises a ValueError if results differ in what must be the same."""
     if len({tuple(result[name] for name in same) for result in results}) != 1:
         raise ValueError(f"{len(results)} results differ in {same}: run all alike")
+
+
+def mean_over_people(shares: Sequence[float]) -> str:
+    """In percent, with the deviation where there are several."""
+    spread = f" ± {100 * np.std(shares, ddof=1):.1f}" if len(shares) > 1 else ""
+    return f"{100 * np.mean(shares):.1f}{spread}"
 
 
 def load(folder: str) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 import typing_llm
-from llm_results import check_alike, run
+from llm_results import check_alike, mean_over_people, run
 
 from emgcodec.metrics import ERROR_KINDS
 from emgcodec.simulate import SIMULATOR_VERSION
@@ -47,8 +47,7 @@ def page(results: Sequence[dict[str, Any]]) -> str:
             part: [np.mean([e[name][part] / e[name]["length"] for e in every]) for name in every[0]]
             for part in ERROR_KINDS
         }
-        wrong = 100 * np.sum(list(parts.values()), axis=0)
-        cells = [f"{wrong.mean():.1f} ± {wrong.std(ddof=1):.1f}"]
+        cells = [mean_over_people(np.sum(list(parts.values()), axis=0))]
         cells += [f"{100 * np.mean(each):.1f}" for each in parts.values()]
         lines.append(f"| {reader} | {' | '.join(cells)} |")
     commits = ", ".join(sorted({f"`{result['commit']}`" for result in results}))

@@ -85,9 +85,7 @@ class Distiller(nn.Module):
         if self.map is not None:
             apart = (self.map(out.decoded.mT) - wanted.decoded.mT).float().square().mean(dim=-1)
             terms["features"] = (apart * counted).sum() / counted.sum().clamp(min=1)
-        return terms | (
-            self._of_codebooks(out, wanted, counted) if out.latents.requires_grad else {}
-        )
+        return terms | self._of_codebooks(out, wanted, counted)
 
     def _divergence(
         self, batch: Batch, out: CodecOutput, wanted: CodecOutput, counted: Tensor
@@ -118,7 +116,8 @@ class Distiller(nn.Module):
         self, out: CodecOutput, wanted: CodecOutput, counted: Tensor
     ) -> dict[str, Tensor]:
         """How far what both round lies apart, and how likely the student rounds it alike."""
-        if self._loss.codes <= 0 and self._loss.latents <= 0:
+        wanting = self._loss.codes > 0 or self._loss.latents > 0
+        if not wanting or not out.latents.requires_grad:
             return {}
         student, teacher = (_quantizer(c[0]) for c in (self._student, self._teacher))
         with torch.autocast(out.latents.device.type, enabled=False):
