@@ -214,7 +214,7 @@ STUDIES = {
     "distillation-gestures": Study(
         "What students keep of a teacher on its codebooks: gestures",
         "student",
-        ("optim.steps=1200",),
+        ("optim.steps=1200", "decoder.steps=400"),
         _SIZES,
         ("teacher", "1/50 from scratch"),
         range(3),
@@ -222,7 +222,7 @@ STUDIES = {
             "score": "balanced accuracy of frames of each person, as in the evidence table",
             "training": "the student's recipe on all corpora and simulated people, 1200 steps, "
             "codebooks from step 900 on (students take the teacher's, but for the one from "
-            "scratch), 800 more for readers; less dropout for 1/10 and 1/50; seed = fold; sizes "
+            "scratch), 400 more for readers; less dropout for 1/10 and 1/50; seed = fold; sizes "
             "count the encoder before the quantizer",
             "sequence model": "a recurrent network of 128, trained on the teacher's tokens of the "
             "training people; calibrated",
