@@ -65,6 +65,7 @@ class LocalHub:
         handler = type("Handler", (_Handler,), {"hub": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.endpoint = f"http://127.0.0.1:{self.server.server_port}"
+        self.storage = f"http://localhost:{self.server.server_port}"  # another host, for a client
 
     def __enter__(self) -> Self:
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
@@ -79,7 +80,12 @@ class LocalHub:
         return self.repos.setdefault(name, Repo(private, gated)).commit(files)
 
     def fault(self, name: str, path: str, **what: Any) -> None:
-        """``cut=N`` bytes of a body that said more, ``flip=True`` a byte, or ``status=N``."""
+        """What goes wrong with the body of a file.
+
+        Each time, until taken back: ``cut=N``, it ends after as many bytes; ``flip=True``, a byte
+        of it is another; ``status=N``, there is none. Once: ``hang_up=N``, the connection ends
+        after as many bytes of those that were promised; ``busy=True``, the client has to wait.
+        """
         self.faults[name] = {"path": path, **what}
 
 
@@ -96,6 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
         ("POST", r"/([^/]+/[^/]+)\.git/info/lfs/objects/batch", "lfs_batch"),
         ("PUT", r"/lfs/([0-9a-f]{64})", "lfs_put"),
         ("HEAD|GET", r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", "resolve"),
+        ("HEAD|GET", r"/storage/([^/]+/[^/]+)/([^/]+)/(.+)", "storage"),
     )
 
     def answer(self) -> None:
@@ -187,19 +194,45 @@ class _Handler(BaseHTTPRequestHandler):
         if path not in files:
             self.refuse(404, "EntryNotFound", "Entry not found")
             return
-        data, fault = files[path], self.hub.faults.get(name, {})
-        etag = f'"{sha256(data) if is_large(path) else git_oid(data)}"'
-        headers = {"ETag": etag, "X_Repo_Commit": oid, "Content_Length": str(len(data))}
-        if fault.get("path") == path and self.command == "GET":
-            if "status" in fault:
-                self.refuse(fault["status"], "", "fault")
-                return
-            if "cut" in fault:
-                data = data[: fault["cut"]]
-                headers["Content_Length"] = str(len(data))
-            if "flip" in fault:
-                data = bytes([data[0] ^ 255]) + data[1:]
-        self.reply(200, data, **headers)
+        data = files[path]
+        if not is_large(path):
+            self.send_file(name, path, data, ETag=f'"{git_oid(data)}"', X_Repo_Commit=oid)
+            return
+        # Large ones lie on another host, which is told by the first what to expect of it.
+        self.reply(
+            302,
+            Location=f"{self.hub.storage}/storage/{name}/{oid}/{path}",
+            X_Repo_Commit=oid,
+            X_Linked_Size=str(len(data)),
+            X_Linked_ETag=f'"{sha256(data)}"',
+        )
+
+    def on_storage(self, name: str, oid: str, path: str) -> None:
+        if "Authorization" in self.headers:  # whose address is signed wants no second credentials
+            self.refuse(400, "", "Only one auth mechanism allowed")
+            return
+        self.send_file(name, path, self.hub.repos[name].commits[oid][path], ETag='"of storage"')
+
+    def send_file(self, name: str, path: str, data: bytes, **headers: str) -> None:
+        """The file, or its end, as far as faults allow."""
+        fault = self.hub.faults.get(name, {})
+        if fault.get("path") != path or self.command != "GET":
+            fault = {}
+        if "status" in fault:
+            self.refuse(fault["status"], "", "fault")
+            return
+        if fault.pop("busy", False):
+            self.reply(429, {"error": "Too many requests"}, Retry_After="1")
+            return
+        if fault.get("flip"):
+            data = bytes([data[0] ^ 255]) + data[1:]
+        data, status = data[: fault.get("cut")], 200
+        if asked := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
+            start, status = int(asked[1]), 206
+            headers["Content_Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+            data = data[start:]
+        headers |= {"Content_Length": str(len(data)), "Accept_Ranges": "bytes"}
+        self.reply(status, data[: fault.pop("hang_up", None)], **headers)
 
     def on_create(self) -> None:
         spec = json.loads(self.body())

@@ -68,7 +68,7 @@ def client(hub: LocalHub, home: Path) -> Iterator[Client]:
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "NO_PROXY": "127.0.0.1",
+        "NO_PROXY": "127.0.0.1,localhost",
         "PYTHONPATH": str(SRC),
     }
     process = subprocess.Popen(
@@ -131,7 +131,8 @@ def test_config_and_weights_are_of_one_commit(
     assert client.load("me/moving", revision="v1") == codec_id
     assert client.load("me/moving", revision=old) == codec_id
     assert "format_version" in client.fails("me/moving")
-    fetched = [line.split("/")[-2:] for line in hub.requests if "GET /me/moving" in line]
+    taken = (line for line in hub.requests if line.startswith("GET") and "/me/moving/" in line)
+    fetched = [line.split("/")[-2:] for line in taken]
     new = hub.repos["me/moving"].refs["main"]
     assert [commit for commit, name in fetched if name == "config.json"] == [old, new]
     assert [commit for commit, name in fetched if name == "model.safetensors"] == [old]
@@ -213,6 +214,21 @@ def test_a_broken_download_is_named_and_goes_on(
     assert "refused by the Hub: try again later" in client.fails("me/broken")
     hub.faults.clear()
     assert client.load("me/broken") == codec_id
+
+
+def test_what_the_client_mends_by_itself_is_not_seen(
+    hub: LocalHub, client: Client, files: Files, codec_id: str
+) -> None:
+    """A connection that ends early is taken up where it ended, and one who must wait waits."""
+    hub.put("me/weak", files, private=True)
+    hub.fault("me/weak", "model.safetensors", hang_up=1000)
+    assert client.load("me/weak", token=TOKEN) == codec_id
+    taken = [line for line in hub.requests if line.startswith("GET /storage/me/weak/")]
+    assert sum(line.endswith("model.safetensors") for line in taken) == 2
+    hub.put("me/busy", files)
+    hub.fault("me/busy", "model.safetensors", busy=True)
+    assert client.load("me/busy") == codec_id
+    hub.faults.clear()
 
 
 def test_without_network_the_cache_is_enough(
