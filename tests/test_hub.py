@@ -216,6 +216,18 @@ def test_a_broken_download_is_named_and_goes_on(
     assert client.load("me/broken") == codec_id
 
 
+def test_a_cache_that_takes_nothing_is_named(
+    hub: LocalHub, client: Client, files: Files, codec_id: str, home: Path
+) -> None:
+    hub.put("me/homeless", files)
+    place = home / "hub" / "models--me--homeless"
+    place.parent.mkdir(exist_ok=True)
+    place.write_text("in the way")
+    assert "HF_HOME, must have room" in client.fails("me/homeless")
+    place.unlink()
+    assert client.load("me/homeless") == codec_id
+
+
 def test_what_the_client_mends_by_itself_is_not_seen(
     hub: LocalHub, client: Client, files: Files, codec_id: str
 ) -> None:

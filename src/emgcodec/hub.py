@@ -168,7 +168,8 @@ def _explained(repo: str, revision: str | None) -> Iterator[None]:
         errors.LocalEntryNotFoundError: away,
         errors.OfflineModeIsEnabled: away,
         httpx.TransportError: away,
-        OSError: "could not be fetched whole: load it again",
+        OSError: "could not be fetched and kept whole: load it again; the cache, in HF_HOME, must "
+        "have room and let itself be written to",
     }
     try:
         yield
