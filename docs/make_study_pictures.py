@@ -15,8 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from emgcodec.evaluate.studies import STUDIES
-from emgcodec.evaluate.study_tables import PICTURES
-from emgcodec.evidence import Result, load_results, pooled
+from emgcodec.evaluate.study import Study
+from emgcodec.evaluate.study_tables import picture
+from emgcodec.evidence import Result, Summary, load_results, pooled
 
 INK = "#7b8794"
 COLOURS = ("#4e9bd8", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#9c755f")
@@ -29,24 +30,32 @@ DOCS = Path(__file__).parent
 
 def draw(results: Path, folder: Path) -> None:
     """Writes the pictures of the studies that were run into a folder."""
-    for name, file in PICTURES.items():
+    own = {"rates": draw_rates, "calibration": draw_calibration}
+    for name, study in STUDIES.items():
         found = load_results(results / name)
-        if any(found.values()):
-            drawn = {"rates": draw_rates, "calibration": draw_calibration}[name](found)
-            with mpl.rc_context({"svg.hashsalt": "emgcodec", "svg.fonttype": "none"}):
-                drawn.savefig(folder / file, transparent=True, metadata={"Date": None})
+        if not any(found.values()):
+            continue
+        drawn = own[name](found) if name in own else draw_people(study, found)
+        with mpl.rc_context({"svg.hashsalt": "emgcodec", "svg.fonttype": "none"}):
+            drawn.savefig(folder / picture(name), transparent=True, metadata={"Date": None})
 
 
 def panels(number: int) -> tuple[Figure, list[Axes]]:
     """Panels side by side, percent over something."""
-    figure = Figure(figsize=(4.5 * number + 2, 3.6), layout="constrained")
+    figure, axes = blank_panels(number, 3.6)
+    axes[0].set_ylabel("balanced accuracy, %", color=INK, fontsize=9)
+    return figure, axes
+
+
+def blank_panels(number: int, height: float) -> tuple[Figure, list[Axes]]:
+    """Panels side by side, of a height in inches, that share what is on the left."""
+    figure = Figure(figsize=(4.5 * number + 2, height), layout="constrained")
     axes = list(figure.subplots(1, number, sharey=True, squeeze=False)[0])
     for axis in axes:
         axis.tick_params(colors=INK, labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
         axis.spines[["left", "bottom"]].set_color(INK)
         axis.grid(color=INK, alpha=0.25, lw=0.5)
-    axes[0].set_ylabel("balanced accuracy, %", color=INK, fontsize=9)
     return figure, axes
 
 
@@ -59,6 +68,39 @@ def corpora(found: Mapping[str, Sequence[Result]]) -> list[str]:
 def mean(found: Sequence[Result], mode: str, corpus: str) -> float:
     """Over people, in percent."""
     return 100 * float(np.mean(list(pooled(found, "scores", mode, corpus).values())))
+
+
+def draw_people(study: Study, found: Mapping[str, Sequence[Result]]) -> Figure:
+    """Means over people with their 95 % intervals, one row for each variant or data set."""
+    run = [variant for variant in study.variants if found.get(variant)]
+    modes = list(found[run[0]][0]["scores"])
+    if study.contrasts:  # ways of scoring beside each other
+        own = {variant: corpora({variant: found[variant]}) for variant in run}
+        rows = [(v, mode, corpus) for v in run for corpus in own[v] for mode in modes]
+        titles, columns = [""], [[(f"{c}, without {v}: {m}", (v, m, c)) for v, m, c in rows]]
+    else:
+        titles = corpora(found)
+        columns = [[(variant, (variant, modes[-1], c)) for variant in run] for c in titles]
+    figure, axes = blank_panels(len(columns), 0.9 + 0.28 * len(columns[0]))
+    for axis, title, column in zip(axes, titles, columns, strict=True):
+        for y, (_, (variant, mode, corpus)) in enumerate(column):
+            told = Summary.of(pooled(found[variant], "scores", mode, corpus))
+            if told is None:
+                continue
+            colour = COLOURS[modes.index(mode) if study.contrasts else 0]
+            axis.plot([100 * told.low, 100 * told.high], [y, y], color=colour, lw=1.5)
+            axis.plot([100 * told.mean], [y], "o", color=colour, ms=5)
+        axis.set_title(title, color=INK, fontsize=9)
+        what = "character error rate" if study.error else "balanced accuracy"
+        axis.set_xlabel(f"{what}, %, mean and 95 % interval", color=INK, fontsize=9)
+    lacking = {v: f" ({len(found[v])} of {len(study.folds)})" for v in run}
+    names = [
+        name + (lacking[row[0]] if len(found[row[0]]) < len(study.folds) else "")
+        for name, row in columns[0]
+    ]
+    axes[0].set_yticks(range(len(names)), names)
+    axes[0].invert_yaxis()
+    return figure
 
 
 def draw_calibration(found: Mapping[str, Sequence[Result]]) -> Figure:

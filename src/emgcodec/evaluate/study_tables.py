@@ -32,8 +32,10 @@ Results = Mapping[str, Sequence[Result]]
 
 _LIKENESS = {"envelope_correlation": 2, "log_spectral_distance": 1}  # and digits
 
-PICTURES = {"rates": "study-rates.svg", "calibration": "study-calibration.svg"}
-"""Studies that docs/make_study_pictures.py draws, once something was run."""
+
+def picture(name: str) -> str:
+    """The file that docs/make_study_pictures.py draws a study to, once something was run."""
+    return f"study-{name}.svg"
 
 
 def write_studies(folder: Path, page: Path) -> None:
@@ -104,8 +106,8 @@ def _study(name: str, study: Study, results: Results) -> Iterator[str]:
     else:
         yield from _variants(study, results)
     yield ""
-    if name in PICTURES and any(results.values()):
-        yield from (f"![{study.title}](pictures/{PICTURES[name]})", "")
+    if any(results.values()):
+        yield from (f"![{study.title}](pictures/{picture(name)})", "")
     if study.reading and all(results.get(variant) for variant in study.variants):
         yield from (study.reading, "")
     yield from (*_rerun(name, results), "")
