@@ -19,6 +19,7 @@ from emgcodec import Codec
 from emgcodec.cli import build_parser, main
 from emgcodec.evaluate import jobs, provenance, reconstruction, studies, study_scores
 from emgcodec.evaluate.study_tables import write_studies
+from emgcodec.evidence import people
 from emgcodec.presets import preset
 from emgcodec.train.recipe import Recipe
 
@@ -171,6 +172,7 @@ def test_students_are_held_against_their_teacher(
     assert "agreement" not in alone
     assert student["agreement"]["all"]["level 1"] == {"3dc/P1": 1.0}  # it is its teacher
     assert 0 < student["agreement"]["gestures"]["chance 2"]["3dc/P1"] < 1
+    assert student["read by teacher"]["3dc"] == teacher["scores"]["calibrated"]["3dc"]
     read = student["sequence model"]
     assert read["student's"] == read["teacher's"]
     assert 0.2 < read["teacher's"]["accuracy"]["3dc/P1"] <= 1
@@ -178,7 +180,21 @@ def test_students_are_held_against_their_teacher(
     write_studies(tmp_path / "studies", tmp_path / "page.md")
     page = (tmp_path / "page.md").read_text()
     assert "| 1/9 all | gestures | 100.0 [100.0, 100.0]" in page
-    assert "| +0.0 (at most +0.0) | 1.00 |" in page
+    assert "| +0.0 (at most +0.0) | 1.00 | +0.0 (at most +0.0) |" in page
+
+
+def test_who_teaches_is_chosen_on_people_who_select(
+    world: Path, trainings: list[Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    each = studies.STUDIES["teachers"]
+    small = tuple(f"{name}={value}" for name, value in SMALL.items())
+    toy = replace(each, variants={"toy": small}, baselines=("toy",))
+    monkeypatch.setitem(studies.STUDIES, "teachers", toy)
+    assert study("teachers", tmp_path, "--data", world, "--fold", "0") == 0
+    result = json.loads((tmp_path / "studies" / "teachers" / "toy.0.json").read_text())
+    scored = {name for corpora in result["scores"].values() for c in corpora for name in corpora[c]}
+    assert scored
+    assert scored <= people(0, "validation")
 
 
 def small_study(name: str, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:

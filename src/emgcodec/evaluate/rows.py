@@ -35,7 +35,7 @@ from emgcodec.evaluate.rivals import (
     read_tokens,
     shuffled,
 )
-from emgcodec.evidence import CORPORA, MODES, Start, everyone, people
+from emgcodec.evidence import CORPORA, MODES, Part, Start, everyone, people
 from emgcodec.metrics import bit_rate
 
 PROTOCOL = {
@@ -186,11 +186,17 @@ def score_model(
 
 
 def scores_by_start(
-    codec: Codec, fold: int, data: Path, corpora: Sequence[str], *, shared: bool = False
+    codec: Codec,
+    fold: int,
+    data: Path,
+    corpora: Sequence[str],
+    *,
+    shared: bool = False,
+    part: Part = "test",
 ) -> dict[str, dict[str, Any]]:
-    """Gestures of those who test, by start and corpus."""
+    """Gestures of those who test, or of another part of the fold, by start and corpus."""
     scores: dict[str, dict[str, Any]] = {mode: {} for mode in MODES}
-    for corpus, names in _tested(fold, corpora):
+    for corpus, names in _tested(fold, corpora, part):
         takes = load_takes(data, corpus, names, codec)
         for mode in starts(codec, takes):
             scores[mode][corpus] = gesture_scores(codec, takes, mode, shared=shared)
@@ -225,10 +231,12 @@ def require_strangers(codec: Codec, names: frozenset[str]) -> None:
         )
 
 
-def _tested(fold: int, corpora: Sequence[str] = CORPORA) -> Iterator[tuple[str, list[str]]]:
+def _tested(
+    fold: int, corpora: Sequence[str] = CORPORA, part: Part = "test"
+) -> Iterator[tuple[str, list[str]]]:
     """Corpora of which somebody tests, and who."""
     for corpus in corpora:
-        if names := [n for n in people(fold, "test") if n.startswith(f"{corpus}/")]:
+        if names := [n for n in people(fold, part) if n.startswith(f"{corpus}/")]:
             yield corpus, names
 
 

@@ -47,21 +47,22 @@ _SEQUENCE_STEPS = 2000
 _COUNTED = 4.8  # seconds, whole frames at any rate that is compared
 
 
-def gestures(*corpora: str, likeness: bool = False) -> Score:
+def gestures(*corpora: str, likeness: bool = False, part: Part = "test") -> Score:
     """Gesture head from each start; use of the codebooks by those who select.
 
     Args:
         corpora: Whose people.
         likeness: Also how like the signal what is decoded is; calibrated.
+        part: Of the fold's people, who are scored.
     """
 
     def score(codec: Codec, fold: int, data: Path) -> dict[str, Any]:
-        found: dict[str, Any] = {"scores": scores_by_start(codec, fold, data, corpora)}
+        found: dict[str, Any] = {"scores": scores_by_start(codec, fold, data, corpora, part=part)}
         if codec.quantizer is not None:
             selecting = _takes(codec, corpora, fold, "validation", data)
             found["usage"] = codebook_use(codec, selecting)
         if likeness:
-            takes = {c: load_takes(data, c, people(fold, "test"), codec) for c in corpora}
+            takes = {c: load_takes(data, c, people(fold, part), codec) for c in corpora}
             found["reconstruction"] = {
                 "calibrated": {c: reconstruction_scores(codec, None, t) for c, t in takes.items()}
             }
@@ -189,7 +190,10 @@ def _levels(number: int) -> str:
 
 
 def agreement_with_teacher(*corpora: str) -> Callable[[Codec, Codec, int, Path], dict[str, Any]]:
-    """Agreement of codes, and what a sequence model of the teacher's tokens makes of either's."""
+    """Agreement of codes, and what readers of the teacher's tokens make of the student's.
+
+    Readers are the teacher's own gesture head, and a sequence model.
+    """
 
     @lru_cache(maxsize=1)  # the students of a fold follow one another
     def reader(teacher: Codec, fold: int, data: Path) -> tuple[SequenceModel, dict[str, Labels]]:
@@ -200,8 +204,14 @@ def agreement_with_teacher(*corpora: str) -> Callable[[Codec, Codec, int, Path],
         tested = list(_takes(teacher, corpora, fold, "test", data))
         ours, theirs = (coded(codec, tested) for codec in (student, teacher))
         model, known = reader(teacher, fold, data)
+        by_teacher = {}
+        for corpus in corpora:
+            takes = load_takes(data, corpus, people(fold, "test"), teacher)
+            codes = [student.encode(**take.signal(student, "calibrated")) for take in takes]
+            by_teacher[corpus] = gesture_scores(teacher, takes, "calibrated", codes=codes)
         return {
             "agreement": agreement(ours, theirs),
+            "read by teacher": by_teacher,
             "sequence model": {
                 whose: read_sequences(model, known, tokens)
                 for whose, tokens in zip(WHOSE, (ours, theirs), strict=True)

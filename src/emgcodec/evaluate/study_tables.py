@@ -273,6 +273,8 @@ def _codes(study: Study, results: Results) -> Iterator[str]:
     marks = ("accuracy", "perplexity")
     heads = ["sequence model", *(f"{mark}, {w} tokens" for mark in marks for w in WHOSE)]
     heads += ["points lost", "times the perplexity"]
+    read = list(dict.fromkeys(c for each in compared.values() for c in each[0]["read by teacher"]))
+    heads += [f"lost by the teacher's head, {corpus}" for corpus in read]
     yield from ("", *table_head(heads))
     for variant, found in compared.items():
         by = {(m, w): pooled(found, "sequence model", w, m) for m in marks for w in WHOSE}
@@ -284,6 +286,9 @@ def _codes(study: Study, results: Results) -> Iterator[str]:
         lost, most = paired_loss(*(by["accuracy", w] for w in WHOSE))
         ours, theirs = (_mean(by["perplexity", w]) for w in WHOSE)
         cells += [points(lost, most), f"{ours / theirs:.2f}"]
+        for corpus in read:
+            own = pooled(results[study.baselines[0]], "scores", "calibrated", corpus)
+            cells += [points(*paired_loss(pooled(found, "read by teacher", corpus), own))]
         yield table_line(cells)
     yield from ("", "Perplexity is of a token, a geometric mean over people.")
 
