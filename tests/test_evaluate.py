@@ -315,9 +315,15 @@ def test_a_twin_without_codebooks_is_scored_as_well(world: Path) -> None:
     assert "usage" not in result
 
 
-def test_a_codec_is_not_scored_on_people_whom_it_has_met(world: Path) -> None:
+@pytest.mark.parametrize("through", [[], ["teacher"], ["teacher", "started_from"]])
+def test_a_codec_is_not_scored_on_people_whom_it_or_its_teacher_has_met(
+    world: Path, through: list[str]
+) -> None:
     codec = small_codec()
-    codec.config = codec.config.replace(provenance={"data": {"3dc": {"people": ["P1", "P4"]}}})
+    provenance: dict[str, Any] = {"data": {"3dc": {"people": ["P1", "P4"]}}}
+    for name in through:
+        provenance = {"data": {"3dc": {"people": ["P3"]}}, name: provenance}
+    codec.config = codec.config.replace(provenance=provenance)
     assert rows.score_model(codec, 0, world, ["3dc"])
     with pytest.raises(ValueError, match=r"trained on \['3dc/P1'\]"):
         rows.score_model(codec, 1, world)

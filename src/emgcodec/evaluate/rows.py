@@ -213,22 +213,30 @@ def _model(codec: Codec) -> dict[str, Any]:
 
 
 def require_strangers(codec: Codec, names: frozenset[str]) -> None:
-    """Refuses to score a codec on people whom it says it was trained on.
+    """Refuses to score a codec on people whom it, or who taught it, says to be trained on.
 
     Raises:
         ValueError: naming those.
     """
-    data = codec.config.provenance.get("data")
+    if known := sorted(_met(codec.config.provenance) & names):
+        raise ValueError(
+            f"codec {codec.config.name!r} or its teacher was trained on {known}, who test in this "
+            "fold: choose the fold that it was trained for"
+        )
+
+
+def _met(provenance: Mapping[str, Any]) -> set[str]:
+    """People of a training, and of those that it started from or learned from."""
+    data = provenance.get("data")
     met = {
         f"{dataset}/{subject}"
         for dataset, facts in (data.items() if isinstance(data, Mapping) else ())
         for subject in facts["people"]
     }
-    if known := sorted(met & names):
-        raise ValueError(
-            f"codec {codec.config.name!r} was trained on {known}, who test in this fold: choose "
-            "the fold that it was trained for"
-        )
+    for name in ("teacher", "started_from"):
+        if isinstance(before := provenance.get(name), Mapping):
+            met |= _met(before)
+    return met
 
 
 def _tested(

@@ -41,6 +41,11 @@ class Distiller(nn.Module):
         self._teacher = (teacher.to(student.device).eval().requires_grad_(False),)  # no part of us
         self._student = (student,)
         self.teacher_id = teacher.codec_id
+        self.teacher_met = {  # for whoever scores the student
+            name: told
+            for name in ("data", "teacher", "started_from")
+            if (told := teacher.config.provenance.get(name))
+        }
         self._temperature, self._loss = recipe.temperature, loss
         self._heads = _shared_heads(teacher, student) if loss.scores > 0 else []
         _require_alike(teacher, student)
