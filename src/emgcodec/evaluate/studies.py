@@ -187,12 +187,6 @@ STUDIES = {
         gestures("3dc"),
         minutes=4,
         tolerated=LARGEST_LOSS,
-        reading="That the bottleneck costs gestures less than 1.5 points is not confirmed for two "
-        "levels: one point on average, perhaps two. The claim was made of typing by one person, "
-        "with hours to learn from; here codes are learned from nine or ten people and read in "
-        "others, and differences of a point drown in those between people. The order of the "
-        "settings follows neither bits nor levels, so nothing is read into it; 2 x 1024, which the "
-        "published tokenizer has, is as good as any of 20 bits.",
     ),
     "quantizer-rules": Study(
         "How codebooks are learned",
@@ -283,10 +277,6 @@ STUDIES = {
         simulated=_typists,
         error=True,
         tolerated=LARGEST_LOSS,
-        reading="On simulated people residual codebooks cost typing half a point or so, a single "
-        "codebook more. That 2 x 1024 codes, as published, cost less than 1.5 points is not shown "
-        "after three trainings each; and these models are far from trained out, at a quarter of "
-        "the published frame rate, so what codes cost those that are is not known from it.",
     ),
     "distillation-typing": Study(
         "What a teacher of 5 M gives a student of 0.1 M: simulated typing",
@@ -315,11 +305,6 @@ STUDIES = {
         minutes=22,
         simulated=_typists,
         error=True,
-        reading="A teacher's scores, frame by frame, give the small one half of what it lacks. Of "
-        "one training each, which is a hint and no more: its features add nothing to them, and "
-        "without the text beside them half of that gain is lost. That distillation to 1/50 costs "
-        "under 1.5 points, as was published, is not seen here, to 1/37: neither the teacher nor "
-        "its students are trained out.",
     ),
     "rates": Study(
         "Frames a second, codes and levels",
@@ -396,14 +381,5 @@ STUDIES = {
         minutes=5,
         contrasts=(("one block", "cold"), ("one block", "other people"), ("first 20 s", "cold")),
         row="student",
-        reading="Record one cycle through all gestures and rest, without labels: 15 to 25 points "
-        "over a cold start, and most of them after twenty seconds. More than a cycle adds little. "
-        "Five seconds of one gesture can be worse than nothing (3dc, myo_laval), for that gesture "
-        "then counts as what is usual. Who cannot record takes what is usual for the device "
-        "(`codec.devices`): half to two thirds of the gain, and for myo_readings, whose first "
-        "block has but one gesture, as much as one's own. That is from other people of the same "
-        "data set; `codec.devices`, which has all who wear a Myo, gives two to four points less. A "
-        "block is 15 s long in myo_ciil, so that its twenty seconds are all of it, and 21 to 60 s "
-        "in the others. flexemg is two people.",
     ),
 }

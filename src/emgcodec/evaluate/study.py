@@ -45,7 +45,6 @@ class Study:
         error: Whether less is better.
         row: Of the evidence, whose trainings serve; by default there are some of its own.
         tolerated: What a variant may lose against the first baseline, as a share.
-        reading: What it means for a user, once each variant was run.
     """
 
     title: str
@@ -63,7 +62,6 @@ class Study:
     error: bool = False
     row: str = ""
     tolerated: float | None = None
-    reading: str = ""
 
 
 def run_study_job(

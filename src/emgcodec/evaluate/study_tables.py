@@ -53,8 +53,10 @@ def write_studies(folder: Path, page: Path) -> None:
     ]
     lines += _budget(found)
     for name, study in STUDIES.items():
-        lines += _study(name, study, found[name])
+        lines += _study(name, study, found[name], folder / name / "reading.md")
     lines += _published(folder.parent / "distillation.json")
+    if (closing := folder / "did-not-work.md").is_file():
+        lines += ["## What did not work", "", closing.read_text("utf-8")]
     with written_beside(page) as beside:
         beside.write_text("\n".join(lines), encoding="utf-8")
 
@@ -98,7 +100,8 @@ def _published(path: Path) -> Iterator[str]:
     yield ""
 
 
-def _study(name: str, study: Study, results: Results) -> Iterator[str]:
+def _study(name: str, study: Study, results: Results, reading: Path) -> Iterator[str]:
+    """A section; what it means for a user is read from a file, once each variant was run."""
     yield from (f"## {study.title}", "")
     yield from (f"- {key}: {text}." for key, text in study.protocol.items())
     if study.contrasts:
@@ -108,8 +111,8 @@ def _study(name: str, study: Study, results: Results) -> Iterator[str]:
     yield ""
     if any(results.values()):
         yield from (f"![{study.title}](pictures/{picture(name)})", "")
-    if study.reading and all(results.get(variant) for variant in study.variants):
-        yield from (study.reading, "")
+    if reading.is_file() and all(results.get(variant) for variant in study.variants):
+        yield from (reading.read_text("utf-8"),)
     yield from (*_rerun(name, results), "")
 
 
