@@ -186,21 +186,26 @@ def _size(study: Study, results: Results, result: Result) -> str:
     own = result["encoder_parameters"]
     teacher = results.get(study.baselines[0]) if study.compare is not None else None
     share = f" (1/{teacher[0]['encoder_parameters'] / own:.1f})" if teacher else ""
-    return f"{own / 1e6:.2f} M{share}"
+    return f"{_count(own)}{share}"
 
 
 def _parts(result: Result) -> str:
     every, books, heads = (
-        result[name] / 1e6 for name in ("parameters", "codebook_parameters", "head_parameters")
+        _count(result[name]) for name in ("parameters", "codebook_parameters", "head_parameters")
     )
-    return f"{every:.2f} M: {books:.2f} M, {heads:.2f} M"
+    return f"{every}: {books}, {heads}"
+
+
+def _count(parameters: int) -> str:
+    return f"{parameters / 1e6:.2f} M" if parameters >= 1e5 else f"{parameters / 1e3:.0f} k"
 
 
 def _likeness(study: Study, results: Results) -> Iterator[str]:
     """How like the signal what is decoded is."""
     corpora = list(dict.fromkeys(corpus for _, corpus in _places(results)))
     yield from ("", *table_head(["decoded, calibrated", *_likenesses(corpora)]))
-    for variant, found in results.items():
+    for variant in study.variants:
+        found = results.get(variant, ())
         if any("reconstruction" in result for result in found):
             yield table_line([variant, *_like(found, "calibrated", corpora)])
 
