@@ -81,6 +81,7 @@ def draw_people(study: Study, found: Mapping[str, Sequence[Result]]) -> Figure:
     else:
         titles = corpora(found)
         columns = [[(variant, (variant, modes[-1], c)) for variant in run] for c in titles]
+    what = "character error rate" if study.error else "balanced accuracy"
     figure, axes = blank_panels(len(columns), 0.9 + 0.28 * len(columns[0]))
     for axis, title, column in zip(axes, titles, columns, strict=True):
         for y, (_, (variant, mode, corpus)) in enumerate(column):
@@ -91,13 +92,10 @@ def draw_people(study: Study, found: Mapping[str, Sequence[Result]]) -> Figure:
             axis.plot([100 * told.low, 100 * told.high], [y, y], color=colour, lw=1.5)
             axis.plot([100 * told.mean], [y], "o", color=colour, ms=5)
         axis.set_title(title, color=INK, fontsize=9)
-        what = "character error rate" if study.error else "balanced accuracy"
         axis.set_xlabel(f"{what}, %, mean and 95 % interval", color=INK, fontsize=9)
-    lacking = {v: f" ({len(found[v])} of {len(study.folds)})" for v in run}
-    names = [
-        name + (lacking[row[0]] if len(found[row[0]]) < len(study.folds) else "")
-        for name, row in columns[0]
-    ]
+    folds = len(study.folds)
+    lacking = {v: f" ({len(found[v])} of {folds})" for v in run if len(found[v]) < folds}
+    names = [name + lacking.get(variant, "") for name, (variant, *_) in columns[0]]
     axes[0].set_yticks(range(len(names)), names)
     axes[0].invert_yaxis()
     return figure

@@ -99,7 +99,7 @@ _TEACHERS: Mapping[str, tuple[str, ...]] = {
     "student-large": (
         "model.preset=student-large",
         "model.name=teacher",
-        "optim.steps=1200",  # 25 min on one core, and two thirds as many for its readers
+        "optim.steps=1200",  # all 2200 take about an hour on one core
         "decoder.steps=400",
     ),
 }

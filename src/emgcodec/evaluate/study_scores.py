@@ -201,14 +201,15 @@ def agreement_with_teacher(*corpora: str) -> Callable[[Codec, Codec, int, Path],
         return fit_sequence_model(learned, teacher.codebook_size, fold, _SEQUENCE_STEPS)
 
     def compare(teacher: Codec, student: Codec, fold: int, data: Path) -> dict[str, Any]:
-        tested = list(_takes(teacher, corpora, fold, "test", data))
-        ours, theirs = (coded(codec, tested) for codec in (student, teacher))
+        tested = {c: load_takes(data, c, people(fold, "test"), teacher) for c in corpora}
+        takes = list(chain.from_iterable(tested.values()))
+        ours, theirs = (coded(codec, takes) for codec in (student, teacher))
         model, known = reader(teacher, fold, data)
-        by_teacher = {}
-        for corpus in corpora:
-            takes = load_takes(data, corpus, people(fold, "test"), teacher)
-            codes = [student.encode(**take.signal(student, "calibrated")) for take in takes]
-            by_teacher[corpus] = gesture_scores(teacher, takes, "calibrated", codes=codes)
+        codes = (torch.from_numpy(each.codes)[None] for each in ours)
+        by_teacher = {
+            corpus: gesture_scores(teacher, each, "calibrated", codes=[next(codes) for _ in each])
+            for corpus, each in tested.items()
+        }
         return {
             "agreement": agreement(ours, theirs),
             "read by teacher": by_teacher,

@@ -112,7 +112,7 @@ def _study(name: str, study: Study, results: Results, reading: Path) -> Iterator
     if any(results.values()):
         yield from (f"![{study.title}](pictures/{picture(name)})", "")
     if reading.is_file() and all(results.get(variant) for variant in study.variants):
-        yield from (reading.read_text("utf-8"),)
+        yield reading.read_text("utf-8")
     yield from (*_rerun(name, results), "")
 
 

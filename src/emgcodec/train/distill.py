@@ -41,7 +41,7 @@ class Distiller(nn.Module):
         self._teacher = (teacher.to(student.device).eval().requires_grad_(False),)  # no part of us
         self._student = (student,)
         self.teacher_id = teacher.codec_id
-        self.teacher_met = {  # for whoever scores the student
+        self.teacher_facts = {"codec_id": teacher.codec_id} | {  # whom it met, for who scores
             name: told
             for name in ("data", "teacher", "started_from")
             if (told := teacher.config.provenance.get(name))

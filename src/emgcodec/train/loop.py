@@ -346,17 +346,13 @@ class Training:
 
     def facts(self) -> dict[str, Any]:
         """What the model shall say of its training."""
-        taught = {}
-        if self.distiller is not None:
-            told = {"codec_id": self.distiller.teacher_id, **self.distiller.teacher_met}
-            taught = {"teacher": told}
         return {
             "steps": self.step,
             "minutes": round(self.seconds / 60.0, 2),
             "processes": self.fabric.world_size,
             "device": str(self.codec.device),
             "data_hash": self.data,
-            **taught,
+            **({"teacher": self.distiller.teacher_facts} if self.distiller else {}),
         }
 
     @torch.no_grad()
