@@ -73,7 +73,7 @@ def test_joined_recordings_are_refused() -> None:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("model")
-    codec_for("student-small").save_pretrained(folder)
+    codec_for("student").save_pretrained(folder)
     return str(folder)
 
 
@@ -86,7 +86,7 @@ def test_features_are_those_of_the_tokens(model: str, output: str) -> None:
     np.testing.assert_array_equal(found, again)
     recordings = [Recording(x, 1000) for x in windows]
     np.testing.assert_array_equal(TokenFeatures(model, output=output).transform(recordings), found)
-    codec = codec_for("student-small")
+    codec = codec_for("student")
     tokens = codec.tokenize(recordings[1])
     expected = {
         "tokens": tokens.codes.ravel(),

@@ -268,7 +268,7 @@ def test_decode_prints_events_under_the_name_of_their_file(
 def test_decode_prints_the_heads_that_are_asked_for(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    codec = Codec.from_preset("student-small", provenance={"data": {"3dc": {"people": ["P01"]}}})
+    codec = Codec.from_preset("student", provenance={"data": {"3dc": {"people": ["P01"]}}})
     for name in ("gesture-3dc", "gesture-mine"):
         codec.add_label_head(name, LabelHeadConfig("frame", ("fist", "rest")))
     codec.save_pretrained("heads")
@@ -308,7 +308,7 @@ def test_info_of_a_model_and_of_tokens(
     assert "94 of 94" in shown
     assert "int16" in shown
     assert run("info", "--list") == 0
-    assert "student-large" in capsys.readouterr().out.split()
+    assert "teacher-large" in capsys.readouterr().out.split()
 
 
 def test_a_signal_in_a_file_of_several_is_chosen_by_name(
@@ -360,7 +360,7 @@ def test_inspect_draws_each_recording(here: Path, capsys: pytest.CaptureFixture[
 
 
 def _foreign(here: Path, model: str) -> list[Any]:
-    other = Codec.from_preset("student-small")
+    other = Codec.from_preset("student")
     other.tokenize(read("rec.npy", sample_rate=1000)).save("foreign.tokens")
     return ["decode", "foreign.tokens", "-o", "out", "--model", model]
 

@@ -426,7 +426,11 @@ def test_a_row_that_needs_a_model_trains_it_first(
         args = build_parser().parse_args(argv[3:])
         commands.append(args)
         overrides = SMALL | dict(Recipe.load(args.recipe, args.changes).model.overrides)
-        Codec.from_preset("student", **overrides).save_pretrained(args.out / "model")
+        codec = Codec.from_preset("student", **overrides)
+        if teacher := Recipe.load(args.recipe, args.changes).distill.teacher:
+            told = {"recipe": {"distill": {"teacher": teacher}}}
+            codec = Codec(codec.config.replace(provenance=told))
+        codec.eval().save_pretrained(args.out / "model")
         return SimpleNamespace(returncode=0)
 
     monkeypatch.setattr(jobs.subprocess, "run", train)
@@ -434,8 +438,10 @@ def test_a_row_that_needs_a_model_trains_it_first(
     argv = ["--data", world, "--results", tmp_path, "--runs", tmp_path / "runs", "--fold", "1"]
     argv += ["--set", "optim.lr=3e-4"]
     assert evaluate("run", "--row", "student", "--row", "twin", *argv) == 0
-    for args, row in zip(commands, ("student", "twin"), strict=True):
+    for args, row in zip(commands, ("teacher", "student", "teacher", "twin"), strict=True):
         recipe = Recipe.load(args.recipe, args.changes)
+        teacher = str(tmp_path / "runs" / "teacher-1" / "model") if row == "student" else ""
+        assert recipe.distill.teacher == teacher
         assert (recipe.data.fold, recipe.run.seed, recipe.optim.lr) == (1, 1, 3e-4)
         assert args.out == tmp_path / "runs" / f"{row}-1"
         assert args.resume
@@ -445,6 +451,10 @@ def test_a_row_that_needs_a_model_trains_it_first(
     assert set(student["usage"]) == {"frames", "size", "used", "perplexity"}
     assert set(student["reconstruction"]) == {"3dc", "myo_readings"}
     assert student["bit_rate"]["3dc"] > 2 * 5 * 31.25
+    assert student["agreement"]["all"]["level 1"]["3dc/P1"] <= 1.0
+    assert student["model"]["trained"] == {
+        "recipe": {"distill": {"teacher": "$RUNS/teacher-1/model"}}
+    }
     twin = json.loads((tmp_path / "twin.1.json").read_text())
     assert twin["model"]["parameters"] < student["model"]["parameters"]
 

@@ -290,7 +290,7 @@ def test_another_model_leaves_nothing_of_the_one_before(
 ) -> None:
     """One without codebooks has neither golden codes nor devices."""
     hub.put("me/reused", dict.fromkeys(("golden.tokens", "devices.safetensors", "my.txt"), b"old"))
-    bare = Codec.from_preset("student-small", **{"quantizer.kind": "none"})
+    bare = Codec.from_preset("student", **{"quantizer.kind": "none"})
     bare.save_pretrained(tmp_path)
     pushed = client.call("push", model=str(tmp_path), repo_id="me/reused", token=TOKEN)
     assert "error" not in pushed
@@ -315,14 +315,15 @@ def test_publish_puts_models_with_card_and_golden_codes_and_records_where(
 ) -> None:
     (home / "token").write_text(TOKEN)  # logged in
     record = tmp_path / "pretrained.json"
-    record.write_text('{"student": "", "teacher": ""}')
+    record.write_text('{"student": "", "student-open": "", "teacher": ""}')
     argv = ["publish", "--org", "lab", "--record", str(record)]
-    done = client.call("command", argv=[*argv, "student", "teacher"])
-    assert done["value"] == 2  # for the other one, which is named
-    assert done["err"].startswith("emgcodec publish: teacher: model 'teacher' is neither here")
+    done = client.call("command", argv=[*argv, "student", "no-such", "teacher"])
+    assert done["value"] == 2  # for the one that is not there, which is named
+    assert done["err"].startswith("emgcodec publish: no-such: model 'no-such' is neither bundled")
     assert json.loads(record.read_text()) == {
         "student": "lab/emgcodec-student",
-        "teacher": "",
+        "student-open": "",
+        "teacher": "lab/emgcodec-teacher",
     }
     repo = hub.repos["lab/emgcodec-student"]
     found = repo.commits[repo.refs["main"]]

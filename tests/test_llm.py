@@ -88,7 +88,7 @@ def test_a_tokenizer_of_bytes_reads_text_as_before(codec: Codec, tmp_path: Path)
 
 
 def test_what_does_not_go_together_is_refused(codec: Codec, tokenizer: Any) -> None:
-    other = Codec.from_preset("student-small", **{"quantizer.size": 32})
+    other = Codec.from_preset("student", **{"quantizer.size": 32})
     with pytest.raises(LLMError, match="extended before"):
         extend_tokenizer(tokenizer, other)
     with pytest.raises(LLMError, match="extend_tokenizer"):
@@ -96,7 +96,7 @@ def test_what_does_not_go_together_is_refused(codec: Codec, tokenizer: Any) -> N
     with pytest.raises(LLMError, match="give kind='flat'"):
         extend_tokenizer(fresh_tokenizer(), codec, kind="delay")
     with pytest.raises(LayoutError, match="use kind='flat'"):
-        extend_tokenizer(fresh_tokenizer(), Codec.from_preset("student-small"), kind="joint")
+        extend_tokenizer(fresh_tokenizer(), Codec.from_preset("student"), kind="joint")
     taken = fresh_tokenizer()
     taken.add_tokens([OPEN])
     with pytest.raises(LLMError, match="already"):
@@ -152,7 +152,7 @@ def test_prompts_mix_text_and_recordings(codec: Codec, tokenizer: Any) -> None:
     with pytest.raises(LLMError, match="2 marks"):
         processor(text, tokens[:1])
     with pytest.raises(LLMError, match="vocabulary"):
-        processor(OPEN, [Codec.from_preset("student-small").tokenize(sample("armband"))])
+        processor(OPEN, [Codec.from_preset("student").tokenize(sample("armband"))])
     only = {"input_ids": ids, "prompt_length": prompt["prompt_length"]}
     short = processor(f"open {OPEN}", tokens[:1])
     batch = EmgCollator(tokenizer)([only, short])

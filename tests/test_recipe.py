@@ -27,7 +27,7 @@ def loaded(text: str, tmp_path: Path, *changes: str) -> Recipe:
 def test_bundled_recipes_are_whole() -> None:
     assert list_recipes() == [
         "distill-large-small", "distill-large-tiny", "emg-codec", "large", "personal", "small",
-        "smoke", "student", "student-open", "tiny",
+        "smoke", "student", "student-open", "teacher", "tiny",
     ]  # fmt: skip
     for name in list_recipes():
         recipe = Recipe.load(name)
@@ -37,7 +37,8 @@ def test_bundled_recipes_are_whole() -> None:
         presets.preset(recipe.model.preset).replace(**recipe.model.overrides)
     assert set(Recipe.load("student-open").data.weights) == {"myo_readings", "simulated"}
     assert "Apache-2.0" in Recipe.load("student-open").model.license
-    assert "cannot grant rights" in Recipe.load("student").model.license
+    assert "cannot grant rights" in Recipe.load("teacher").model.license
+    assert Recipe.load("student").data.weights == Recipe.load("teacher").data.weights
 
 
 def test_fields_of_the_codec_go_by_their_own_names() -> None:

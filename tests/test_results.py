@@ -16,7 +16,7 @@ from emgcodec.card import model_card
 from emgcodec.cli import main
 from emgcodec.evaluate.rows import PROTOCOL, ROWS
 from emgcodec.evaluate.study_tables import write_studies
-from emgcodec.evaluate.tables import readme_table, results_page
+from emgcodec.evaluate.tables import _COMPARED, readme_table, results_page
 from emgcodec.evidence import (
     Summary,
     cell,
@@ -52,12 +52,12 @@ def made_up(row: str, fold: int, score: float, **more: Any) -> dict[str, Any]:
     } | more
 
 
-def student(fold: int) -> dict[str, Any]:
+def codec_row(row: str, fold: int, score: float = 0.50) -> dict[str, Any]:
     ways = {way: {f"3dc/P{fold}0": 0.5 - 0.1 * k} for k, way in enumerate(WAYS)}
     return made_up(
-        "student",
+        row,
         fold,
-        0.50,
+        score,
         usage={"frames": 99, "size": 1000, "used": [800, 900], "perplexity": [200.0, 600.0]},
         reconstruction={"3dc": {"envelope_correlation": ways, "log_spectral_distance": ways}},
         bit_rate={"3dc": 689.0},
@@ -73,7 +73,10 @@ def write(folder: Path, *results: dict[str, Any]) -> Path:
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    found = [student(fold) for fold in range(5)]
+    shares = {f"{kind} {n}": {"3dc/P00": 0.6, "3dc/P10": 0.4} for kind in ("level", "chance")
+              for n in ("1", "2", "2 given 1")}  # fmt: skip
+    found = [codec_row("student", fold) | {"agreement": {"all": shares}} for fold in range(5)]
+    found += [codec_row("teacher", fold, 0.51) for fold in range(5)]
     found += [made_up("lda", fold, 0.40) for fold in range(5)]
     found += [made_up("kmeans", fold, 0.44) for fold in range(5)]
     return write(tmp_path / "evidence", *found, made_up("twin", 0, 0.51))
@@ -146,11 +149,17 @@ def test_the_page_has_every_row_and_prints_what_was_not_run(results: Path) -> No
         assert line_of(of_3dc, f"| {row.title} |")
     assert line_of(of_3dc, ROWS["student"].title).count("±") == 3
     assert line_of(of_3dc, ROWS["random"].title).endswith("| not run |  | not run |")
-    heads, readers = text.split(f"| {ROWS['student-read'].title} |  |")
-    assert "| +6.0 (at least +6.0) | not run |" in line_of(heads, "| 3dc | calibrated |")
+    _, ours, theirs, readers, _ = re.split(
+        "|".join(re.escape(f"| {ROWS[row].title} |  |") for row in _COMPARED), text
+    )
+    assert "| 3dc | calibrated | -1.0 (at least -1.0) |" in line_of(ours, "| 3dc | calibrated |")
+    assert "| +6.0 (at least +6.0) | not run |" in line_of(ours, "| 3dc | calibrated |")
+    assert "| 3dc | calibrated | -0.0 (at least -0.0) |" in line_of(theirs, "| 3dc | calibrated |")
     assert line_of(readers, "| 3dc | calibrated |").endswith("| not run | not run |")
+    assert line_of(text, "| 3dc | all |").count("50.0 [40.0, 60.0] ± 10.0, chance 50.0") == 3
+    assert line_of(text, "| 3dc | gestures |").count("not run") == 3
     assert line_of(text, ROWS["student"].title, "| 1 |", "800 of 1000").endswith("| 0.20 |")
-    assert line_of(text, "| 3dc | codec (689 bit/s) |").count("0.5") == 2
+    assert line_of(text, "| 3dc | student (689 bit/s) |").count("0.5") == 2
     assert line_of(text, "`emgcodec evaluate run --row lda`").endswith("| 5 of 5 | `abc` | 2 min |")
     assert line_of(text, "`emgcodec evaluate run --row random`").endswith("| 0 of 5 | not run |  |")
 
@@ -167,8 +176,8 @@ def test_readme_gets_its_table_between_the_marks(
         expected = readme_table(load_results(results))
         assert readme.read_text() == f"before\n{OPEN}\n{expected}\n{CLOSE}\nafter\n"
     assert (
-        "| 3dc (10) | 9 | 26 / 41 / 51 | not run | 26 / 42 / 52 (1 of 5 folds) | 22 / – / 45 |"
-        in expected
+        "| 3dc (10) | 9 | 26 / 41 / 51 | 26 / 42 / 52 | 26 / 42 / 52 (1 of 5 folds) | not run | "
+        "22 / – / 45 |" in expected
     )
     readme.write_text("no marks")
     assert main(argv) == 2
@@ -202,6 +211,8 @@ def test_a_card_says_how_good_for_whom_and_what_is_not_shown(results: Path) -> N
     assert re.search(r"\| 3dc \| 10 \| 25\.5 \[.*\| 51\.0 \[", card)
     assert PROTOCOL["calibration"] in card
     assert "emgcodec evaluate run --row student --fold 0 --data $EMGCODEC_DATA" in card
+    assert "level 1 on 50 %, level 2 on 50 %, level 2 given 1 on 50 %" in card
+    assert re.search(r"3dc: that its size costs less.* not shown", card) is None
     assert re.search(r"3dc: that the codebooks cost less.* not shown", card) is None
     assert "3dc, log spectral distance: not better than noise, mean_spectrum, level_pca." in card
     assert "envelope correlation: not better" not in card
@@ -211,17 +222,20 @@ def test_a_card_says_how_good_for_whom_and_what_is_not_shown(results: Path) -> N
 
 
 def test_a_loss_that_is_not_shown_is_called_so(tmp_path: Path) -> None:
-    config = small_codec().config
-    for twin, words in (
-        (
-            [made_up("twin", 0, 0.55)],
-            "not shown (cold at most 2.5, device at most 4.0, calibrated at most 5.0)",
-        ),
-        ([], "not shown (cold not run, device not run, calibrated not run)"),
+    for name, other, cost in (
+        ("student", "teacher", "its size costs less than 1.5 points against its teacher"),
+        ("teacher", "twin", "the codebooks cost less than 1.5 points against the unquantized twin"),
     ):
-        found = {"student": [student(0)], "twin": twin}
-        assert words in model_card(config, found, parameters=1)
-        assert "2 people are no evidence" in model_card(config, found, parameters=1)
+        config = small_codec().config.replace(name=name)
+        for score, bounds in (
+            (0.55, "cold at most 2.5, device at most 4.0, calibrated at most 5.0"),
+            (None, "cold not run, device not run, calibrated not run"),
+        ):
+            rows = {name: [codec_row(name, 0)]}
+            rows[other] = [made_up(other, 0, score)] if score else []
+            card = model_card(config, rows, parameters=1)
+            assert f"3dc: that {cost} is not shown ({bounds})." in card
+            assert "2 people are no evidence" in card
 
 
 def test_a_model_without_results_has_a_card_too(tmp_path: Path) -> None:

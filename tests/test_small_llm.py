@@ -159,7 +159,7 @@ def test_keys_follow_the_half_second_in_which_they_went_down() -> None:
     import typing_llm
 
     codec, rng = (
-        Codec.from_preset("student-small", **{"quantizer.size": 64}),
+        Codec.from_preset("student", **{"quantizer.size": 64}),
         np.random.default_rng(0),
     )
     tokenizer = typing_llm.word_tokenizer(labels(), r"Key\.\w+|[\s\S]")

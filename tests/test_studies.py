@@ -44,7 +44,9 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
         recipe = Recipe.load(args.recipe, args.changes)
         asked.append(recipe)
         preset = recipe.model.preset
-        shape = dict(SMALL if preset == "student" else TDS) | dict(recipe.model.overrides)
+        shape = dict(SMALL if preset in ("student", "teacher") else TDS) | dict(
+            recipe.model.overrides
+        )
         torch.manual_seed(len(asked) if recipe.distill.teacher == "" else 1)
         Codec.from_preset(preset, **shape).save_pretrained(args.out / "model")
         return SimpleNamespace(returncode=0)

@@ -21,12 +21,14 @@ from emgcodec.evidence import (
 )
 
 LARGEST_LOSS = 0.015
-"""Loss against the unquantized twin that its upper 95 % bound must stay under, to be shown."""
+"""Loss against a twin or a teacher that its upper 95 % bound must stay under, to be shown."""
 
 LEAST_USE = 0.3
 """Perplexity of a codebook, as a share of its size, below which it is called underused."""
 
-_HAS_TWIN = "student"  # the row that ``twin`` is the unquantized twin of
+_HELD_AGAINST = {"student": "teacher", "teacher": "twin"}
+_COST = {"teacher": "its size costs", "twin": "the codebooks cost"}
+_CALLED = {"teacher": "its teacher", "twin": "the unquantized twin"}
 
 
 def model_card(
@@ -55,9 +57,8 @@ def model_card(
     ]
     rows = results or {}
     if own := rows.get(config.name, ()):
-        twin = rows.get("twin", ()) if config.name == _HAS_TWIN else ()
         lines += _scores(own, rows.get(f"{config.name}-shared", ()))
-        lines += _caveats(config, own, twin, rows.get("lda-context", ()))
+        lines += _caveats(config, own, rows)
     facts = json.dumps(dict(config.provenance), indent=1, ensure_ascii=False)
     return "\n".join([*lines, "## Training", "", "```json", facts, "```", ""])
 
@@ -78,16 +79,32 @@ def _scores(own: Sequence[Result], shared: Sequence[Result]) -> Iterator[str]:
             cells = [cell(way, "scores", m, corpus) for way in ways.values() for m in MODES]
             yield table_line([corpus, f"{len(people)}", *cells])
     yield ""
+    if agreed := [
+        f"level {level} on {100 * float(np.mean(list(found.values()))):.0f} %"
+        for level in ("1", "2", "2 given 1")
+        if (found := pooled(own, "agreement", "all", f"level {level}"))
+    ]:
+        yield (
+            "- on the teacher's codebooks: of these people's frames, calibrated, it agrees with "
+            f"the teacher's codes of {', '.join(agreed)} (mean over people)."
+        )
     for name, text in own[0]["protocol"].items():
         yield f"- {name}: {text}."
-    yield f"- rerun: `{own[0]['command']}`, commit `{own[0]['commit']}`."
+    name, called = own[0]["row"], own[0].get("called", own[0]["row"])
+    command = own[0]["command"].replace(f"--row {called}", f"--row {name}")
+    was = "" if called == name else f", where it was row `{called}`"
+    yield f"- rerun: `{command}`, commit `{own[0]['commit']}`{was}."
     yield ""
 
 
 def _caveats(
-    config: CodecConfig, own: Sequence[Result], twin: Sequence[Result], lda: Sequence[Result]
+    config: CodecConfig, own: Sequence[Result], rows: Mapping[str, Sequence[Result]]
 ) -> Iterator[str]:
     yield from ("## What the numbers do not show", "")
+    lda = rows.get("lda-context", ())
+    other = _HELD_AGAINST.get(config.name, "")
+    against = rows.get(other, ())
+    other = other or "twin"
     for mode in MODES:
         behind = []
         for corpus in CORPORA:
@@ -102,14 +119,14 @@ def _caveats(
         ours = pooled(own, "scores", "calibrated", corpus)
         bounds = []
         for mode in MODES:
-            lost, most = lost_to(own, twin, mode, corpus)
+            lost, most = lost_to(own, against, mode, corpus)
             if pooled(own, "scores", mode, corpus) and not most < LARGEST_LOSS:
                 known = not np.isnan(lost)
                 bounds += [f"{mode} at most {100 * most:.1f}" if known else f"{mode} not run"]
         if ours and bounds:
             yield (
-                f"- {corpus}: that the codebooks cost less than {100 * LARGEST_LOSS:g} points "
-                f"against the unquantized twin is not shown ({', '.join(bounds)})."
+                f"- {corpus}: that {_COST[other]} less than {100 * LARGEST_LOSS:g} points against "
+                f"{_CALLED[other]} is not shown ({', '.join(bounds)})."
             )
         if 0 < len(ours) < NUM_FOLDS:
             yield f"- {corpus}: {len(ours)} people are no evidence."

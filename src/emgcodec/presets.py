@@ -60,11 +60,13 @@ def _raw(name: str, dim: int, blocks: int) -> CodecConfig:
     )
 
 
-def _montage_free(name: str, dim: int, blocks: int, heads: int, width: int) -> CodecConfig:
+def _montage_free(
+    name: str, dim: int, blocks: int, heads: int, width: int, queries: int = 8
+) -> CodecConfig:
     return CodecConfig(
         name=name,
         hop_length=64,
-        frontend=ElectrodeSetConfig(width=width),
+        frontend=ElectrodeSetConfig(width=width, queries=queries),
         encoder=TransformerConfig(dim=dim, blocks=blocks, heads=heads, window=64),
         quantizer=QuantizerConfig(after_block=blocks // 2, level_dropout=0.3),
         heads={"signal": SignalHeadConfig(), "gesture": LabelHeadConfig("frame", GESTURES)},
@@ -80,10 +82,9 @@ _PRESETS: dict[str, Callable[[str], CodecConfig]] = {
     "tiny": lambda name: _raw(name, 128, 10),
     "small": lambda name: _raw(name, 256, 6),
     "large": lambda name: _raw(name, 1024, 8),
-    "student-small": lambda name: _montage_free(name, 64, 4, 2, 64),
-    "student": lambda name: _montage_free(name, 128, 6, 4, 128),
-    "student-large": lambda name: _montage_free(name, 256, 8, 4, 128),
-    "teacher": lambda name: _montage_free(name, 512, 8, 8, 256),
+    "student": lambda name: _montage_free(name, 48, 5, 2, 48, queries=4),
+    "teacher": lambda name: _montage_free(name, 128, 6, 4, 128),
+    "teacher-large": lambda name: _montage_free(name, 256, 8, 4, 128),
 }
 
 

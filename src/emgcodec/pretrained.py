@@ -52,8 +52,10 @@ def find_model(
         if not repo:
             of = "" if revision is None else f" of revision={revision!r}"
             raise ModelError(
-                f"model {name!r}{of} is neither here nor published: train it and give its folder, "
-                "name a repository 'org/name', or publish it with `make publish ORG=org`"
+                f"model {name!r}{of} is neither here nor published: train it (`emgcodec train "
+                f"{name} --data corpora/ --out runs/{name}`) and give its folder "
+                f"'runs/{name}/model', name a repository 'org/name', or publish it with "
+                "`make publish ORG=org`"
             )
     elif Path(name).exists() or isinstance(name_or_path, Path):
         if revision is not None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from emgcodec.codec import Codec
 from emgcodec.evaluate.provenance import made_by
 from emgcodec.evidence import people
 
@@ -32,6 +33,27 @@ def trained(recipe: str, out: Path, changes: Iterable[str], data: Path) -> Path:
             raise KeyboardInterrupt
         raise ValueError(f"the training in {out} ended with status {status}")
     return out / "model"
+
+
+def placed(changes: Iterable[str], runs: Path, fold: int) -> list[str]:
+    """Changes with ``$RUNS``, the folder of trainings, and ``$FOLD`` filled in."""
+    return [change.replace("$RUNS", str(runs)).replace("$FOLD", str(fold)) for change in changes]
+
+
+def training_of(codec: Codec, runs: Path) -> dict[str, Any]:
+    """What a codec says of its training; a teacher is told by its place among the runs.
+
+    Args:
+        codec: That was trained.
+        runs: Where trainings are.
+    """
+    told = dict(codec.config.provenance)
+    recipe = dict(told.get("recipe", {}))
+    teacher = recipe.get("distill", {}).get("teacher", "")
+    if teacher and Path(teacher).is_relative_to(runs):
+        place = f"$RUNS/{Path(teacher).relative_to(runs).as_posix()}"
+        recipe["distill"] = recipe["distill"] | {"teacher": place}
+    return told | ({"recipe": recipe} if recipe else {})
 
 
 def facts(name: str, fold: int, data: Path, command: str) -> dict[str, Any]:

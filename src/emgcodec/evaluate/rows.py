@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from emgcodec.codec import Codec
+from emgcodec.evaluate.agreement import agreement, coded
 from emgcodec.evaluate.codecs import (
     Take,
     codebook_use,
@@ -24,7 +25,7 @@ from emgcodec.evaluate.codecs import (
     vectors,
 )
 from emgcodec.evaluate.frames import Array, Track, chance_of, cut, feature_tracks, scored
-from emgcodec.evaluate.jobs import facts, trained
+from emgcodec.evaluate.jobs import facts, placed, trained, training_of
 from emgcodec.evaluate.reconstruction import Rivals, reconstruction_scores
 from emgcodec.evaluate.rivals import (
     Outcome,
@@ -68,6 +69,7 @@ class Row:
             tokens.
         of: The row whose model makes the tokens; an untrained codec if empty.
         shared: Whether of a codec's heads the one that all corpora share answers.
+        teacher: The row whose model of the fold it learns from.
     """
 
     title: str
@@ -77,12 +79,17 @@ class Row:
     on: Literal["features", "whole", "tokens"] = "features"
     of: str = ""
     shared: bool = False
+    teacher: str = ""
 
 
 ROWS = {
-    "student": Row("student: gesture head on tokens", "student"),
-    "student-shared": Row("the same, by the head of all corpora", of="student", shared=True),
-    "twin": Row("its unquantized twin", "student", ("model.overrides.quantizer.kind=none",)),
+    "student": Row("student: gesture head on tokens", "student", teacher="teacher"),
+    "student-shared": Row("student, by the head of all corpora", of="student", shared=True),
+    "teacher": Row("teacher: gesture head on tokens", "teacher"),
+    "teacher-shared": Row("teacher, by the head of all corpora", of="teacher", shared=True),
+    "twin": Row(
+        "the teacher's unquantized twin", "teacher", ("model.overrides.quantizer.kind=none",)
+    ),
     "student-open": Row("student-open: gesture head on tokens", "student-open"),
     "lda": Row(
         "LDA on classic features, 200 ms", rival=partial(classic, context=False, logarithm=False)
@@ -98,6 +105,9 @@ ROWS = {
     "kmeans": Row("k-means tokens of those, 2 x 1024", rival=kmeans_tokens),
     "student-read": Row(
         "student's tokens, a reader for each corpus", rival=read_tokens, on="tokens", of="student"
+    ),
+    "teacher-read": Row(
+        "teacher's tokens, a reader for each corpus", rival=read_tokens, on="tokens", of="teacher"
     ),
     "random": Row("random-weight codec, k-means codebooks", rival=read_tokens, on="tokens"),
     "shuffled": Row("control: labels shuffled between recordings", rival=shuffled),
@@ -132,7 +142,7 @@ def run_job(
     codec = None
     if row.recipe or row.of:
         codec = _codec(row.of or name, fold, data, runs, changes)
-        require_strangers(codec, people(fold, "test"))
+        require_strangers(codec, people(fold, "test") | people(fold, "validation"))
         result |= {"model": _model(codec)}
     if row.rival is not None:
         result |= _score_rival(row.rival, row.on, fold, data, codec)
@@ -140,13 +150,21 @@ def run_job(
         result |= {"scores": scores_by_start(codec, fold, data, CORPORA, shared=True)}
     elif codec is not None:
         result |= score_model(codec, fold, data)
+    if codec is not None:
+        result["model"]["trained"] = training_of(codec, runs)
+    if codec is not None and row.teacher:
+        teacher = _codec(row.teacher, fold, data, runs, changes)
+        result |= {"agreement": _agreement(codec, teacher, fold, data)}
     return result | {"seconds": round(time.monotonic() - started)}
 
 
 def _codec(name: str, fold: int, data: Path, runs: Path, changes: Sequence[str]) -> Codec:
     """The model of a row; trains it if it is not there."""
     row = ROWS[name]
-    fixed = (f"data.fold={fold}", f"run.seed={fold}", *row.changes, *changes)
+    fixed = [f"data.fold={fold}", f"run.seed={fold}", *row.changes, *changes]
+    if row.teacher:
+        _codec(row.teacher, fold, data, runs, changes)
+        fixed += placed([f"distill.teacher=$RUNS/{row.teacher}-$FOLD/model"], runs, fold)
     return Codec.from_pretrained(trained(str(row.recipe), runs / f"{name}-{fold}", fixed, data))
 
 
@@ -220,7 +238,7 @@ def require_strangers(codec: Codec, names: frozenset[str]) -> None:
     """
     if known := sorted(_met(codec.config.provenance) & names):
         raise ValueError(
-            f"codec {codec.config.name!r} or its teacher was trained on {known}, who test in this "
+            f"codec {codec.config.name!r} or its teacher was trained on {known}, who judge in this "
             "fold: choose the fold that it was trained for"
         )
 
@@ -237,6 +255,13 @@ def _met(provenance: Mapping[str, Any]) -> set[str]:
         if isinstance(before := provenance.get(name), Mapping):
             met |= _met(before)
     return met
+
+
+def _agreement(codec: Codec, teacher: Codec, fold: int, data: Path) -> dict[str, Any]:
+    """Of the codes of both, by person; see `agreement`."""
+    tested = _tested(fold)
+    takes = [take for corpus, names in tested for take in load_takes(data, corpus, names, codec)]
+    return agreement(coded(codec, takes), coded(teacher, takes))
 
 
 def _tested(
@@ -309,4 +334,4 @@ def untrained(fold: int, data: Path) -> Codec:
 @cache
 def reference() -> Codec:
     """Untrained: whose frames, context, bits and decoder the rivals are measured by."""
-    return Codec.from_preset("student")
+    return Codec.from_preset("teacher")

@@ -12,7 +12,7 @@ from statistics import mean
 from typing import Any
 
 from emgcodec.codec import Codec
-from emgcodec.evaluate.jobs import facts, trained
+from emgcodec.evaluate.jobs import facts, placed, trained, training_of
 from emgcodec.evaluate.provenance import made_by
 from emgcodec.evaluate.rows import require_strangers
 from emgcodec.evidence import people
@@ -102,10 +102,7 @@ def run_study_job(
             else runs / name / f"{file_name(variant)}-{fold}"
         )
 
-    own = (
-        change.replace("$RUNS", str(runs)).replace("$FOLD", str(fold))
-        for change in study.variants[variant]
-    )
+    own = placed(study.variants[variant], runs, fold)
     fixed = (*study.fixed, *own, *changes, *place)
     teacher = None
     if study.compare is not None and variant != (guide := study.baselines[0]):
@@ -115,7 +112,7 @@ def run_study_job(
     recipe = Recipe.load(study.recipe, fixed)
     codec = Codec.from_pretrained(trained(study.recipe, folder(variant), fixed, data))
     if study.simulated is None:
-        require_strangers(codec, people(fold, "test"))
+        require_strangers(codec, people(fold, "test") | people(fold, "validation"))
     scores = study.score(codec, fold, data)
     if study.compare is not None and teacher is not None:
         taught_by = _teacher(teacher)
@@ -132,10 +129,7 @@ def run_study_job(
         "encoder_parameters": codec.num_parameters("encoder"),
         "codebook_parameters": codec.num_parameters("codebooks"),
         "head_parameters": codec.num_parameters("heads"),
-        # A teacher is told by its place among the runs, wherever those are.
-        "trained": json.loads(
-            json.dumps(dict(codec.config.provenance)).replace(str(runs), "$RUNS")
-        ),
+        "trained": training_of(codec, runs),
         "losses": losses(folder(variant), recipe.optim.steps),
         "seconds": round(time.monotonic() - started),
     }

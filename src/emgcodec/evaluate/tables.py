@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -26,21 +25,17 @@ from emgcodec.files import write_section, written_beside
 
 Results = Mapping[str, Sequence[Result]]
 
+_RIVALS = {
+    "lda-context": "LDA with context",
+    "lda-log-context": "that on logarithms",
+    "kmeans": "k-means tokens",
+    "random": "random-weight codec",
+}
 _COMPARED = {
-    "student": {
-        "twin": "its twin",
-        "student-shared": "the shared head",
-        "lda-context": "LDA with context",
-        "lda-log-context": "that on logarithms",
-        "kmeans": "k-means tokens",
-        "random": "random-weight codec",
-    },
-    "student-read": {
-        "lda-context": "LDA with context",
-        "lda-log-context": "that on logarithms",
-        "kmeans": "k-means tokens",
-        "random": "random-weight codec",
-    },
+    "student": {"teacher": "its teacher", "student-shared": "the shared head", **_RIVALS},
+    "teacher": {"twin": "its twin", "teacher-shared": "the shared head", **_RIVALS},
+    "student-read": {"teacher-read": "the teacher's", **_RIVALS},
+    "teacher-read": _RIVALS,
 }
 """Rows, and those that they are held against."""
 
@@ -57,7 +52,6 @@ _CONTROLS = (
     "is told by length alone, and the row on whole recordings shows what the cut takes away."
 )
 _NAMES = {
-    "codec": "codec",
     "noise": "level-only noise",
     "mean_spectrum": "mean spectrum, true envelope",
     "level_pca": "log levels, principal components at equal bits",
@@ -82,7 +76,8 @@ def results_page(results: Results) -> str:
     ]
     for corpus in CORPORA:
         lines += _gestures(results, corpus)
-    lines += [*_gains(results), *_codebooks(results), *_reconstruction(results), *_jobs(results)]
+    lines += [*_gains(results), *_codebooks(results), *_agreement(results)]
+    lines += [*_reconstruction(results), *_jobs(results)]
     return "\n".join(lines)
 
 
@@ -99,14 +94,13 @@ def _gestures(results: Results, corpus: str) -> Iterator[str]:
 
 
 def _gains(results: Results) -> Iterator[str]:
-    yield from ("## The student against others, on the same people", "")
+    yield from ("## Student and teacher against others, on the same people", "")
     yield (
-        "Points of difference (one-sided 95 % bound by paired bootstrap over people). The "
-        "student's encoder, codebooks and decoder are one for all corpora and starts; a corpus is "
-        "read by a linear head of its own behind them, if the model has one. Rivals are fitted to "
-        "each corpus and start, and so is the reader of tokens: a discriminant or the "
-        "codec's decoder trained anew, whichever the people who select find better, for all tokens "
-        "alike."
+        "Points of difference (one-sided 95 % bound by paired bootstrap over people). Encoder, "
+        "codebooks and decoder of a codec are one for all corpora and starts; a corpus is read by "
+        "a linear head of its own behind them, if the model has one. Rivals are fitted to each "
+        "corpus and start, and so is the reader of tokens: a discriminant or the codec's decoder "
+        "trained anew, whichever the people who select find better, for all tokens alike."
     )
     for row, rivals in _COMPARED.items():
         yield from ("", *table_head([ROWS[row].title, "", *rivals.values()]))
@@ -136,26 +130,54 @@ def _codebooks(results: Results) -> Iterator[str]:
     yield ""
 
 
+def _agreement(results: Results) -> Iterator[str]:
+    yield from ("## Codes of student and teacher", "")
+    yield (
+        "Frames of strangers whose codes are the same from both, calibrated, in percent; behind it "
+        "what as many codes drawn by chance would have in common."
+    )
+    yield from ("", *table_head(["corpus", "frames", "level 1", "level 2", "level 2 given 1"]))
+    found = [result for result in results.get("student", ()) if "agreement" in result]
+    for corpus in CORPORA:
+        for where in ("all", "gestures"):
+            cells = []
+            for level in ("1", "2", "2 given 1"):
+                same, chance = (
+                    _of_corpus(pooled(found, "agreement", where, f"{kind} {level}"), corpus)
+                    for kind in ("level", "chance")
+                )
+                cells.append(
+                    f"{same}, chance {100 * chance.mean:.1f}" if same and chance else "not run"
+                )
+            yield table_line([corpus, where, *cells])
+    yield ""
+
+
+def _of_corpus(people: Mapping[str, float], corpus: str) -> Summary | None:
+    return Summary.of({who: n for who, n in people.items() if who.startswith(f"{corpus}/")})
+
+
 def _reconstruction(results: Results) -> Iterator[str]:
-    student = results.get("student", ())
     yield from ("## Reconstruction", "")
     yield (
-        "Of the student, calibrated, at its bit rate with the levels beside the codes; the true "
-        "envelope is not coded at all. Two noises of the same spectrum are 2.6 dB apart."
+        "Of student and teacher, calibrated, at their bit rate with the levels beside the codes; "
+        "the true envelope is not coded at all. Two noises of the same spectrum are 2.6 dB apart."
     )
     heads = ["corpus", "way", "envelope correlation, 100 ms", "log-spectral distance, dB"]
     yield from ("", *table_head(heads))
     for corpus in CORPORA:
-        rates = [r["bit_rate"][corpus] for r in student if corpus in r.get("bit_rate", {})]
-        for way in WAYS:
+        for way, row in (("codec", "student"), *((way, "teacher") for way in WAYS)):
+            of = results.get(row, ())
+            rates = [r["bit_rate"][corpus] for r in of if corpus in r.get("bit_rate", {})]
             cells = []
             for metric, digits in (("envelope_correlation", 2), ("log_spectral_distance", 1)):
-                found = Summary.of(pooled(student, "reconstruction", corpus, metric, way))
+                found = Summary.of(pooled(of, "reconstruction", corpus, metric, way))
                 cells.append(
                     f"{found.mean:.{digits}f} ± {found.sd:.{digits}f}" if found else "not run"
                 )
             rate = f" ({np.mean(rates):.0f} bit/s)" if rates and way == "codec" else ""
-            yield table_line([corpus, f"{_NAMES[way]}{rate}", *cells])
+            name = row if way == "codec" else _NAMES[way]
+            yield table_line([corpus, f"{name}{rate}", *cells])
     yield ""
 
 
@@ -166,17 +188,18 @@ def _jobs(results: Results) -> Iterator[str]:
     for name, row in ROWS.items():
         found = results.get(name, ())
         commits = ", ".join(sorted({f"`{r['commit']}`" for r in found})) or "not run"
+        if called := sorted({r["called"] for r in found if "called" in r}):
+            commits += f", where it was row `{', '.join(called)}`"
         longest = f"{max(r['seconds'] for r in found) / 60:.0f} min" if found else ""
-        command = found[0]["command"] if found else f"emgcodec evaluate run --row {name}"
-        command = re.sub(r" --(fold|data) \S+", "", command)
+        command = f"emgcodec evaluate run --row {name}"
         yield f"| {row.title} | `{command}` | {len(found)} of {NUM_FOLDS} | {commits} | {longest} |"
     yield ""
 
 
 def readme_table(results: Results) -> str:
     """The short table: percent from each start."""
-    rows = {"student": "student", "student-open": "student-open", "twin": "unquantized twin"}
-    rows |= {"kmeans": "k-means tokens, own reader"}
+    rows = {"student": "student", "teacher": "teacher", "twin": "unquantized twin of it"}
+    rows |= {"student-open": "student-open", "kmeans": "k-means tokens, own reader"}
     rows |= {"lda-context": "LDA, same context", "lda-log-context": "on logarithms"}
     lines = [*table_head(["corpus (people)", "chance", *rows.values()])]
     for corpus in CORPORA:
@@ -185,7 +208,8 @@ def readme_table(results: Results) -> str:
         told = (f" ({chance.people})", f"{100 * chance.mean:.0f}") if chance else ("", "")
         lines.append(table_line([f"{corpus}{told[0]}", told[1], *cells]))
     lines += ["", "Points of the student over others. flexemg is two people, and no evidence."]
-    rivals = {"lda-context": "LDA", "lda-log-context": "on logarithms", "kmeans": "k-means tokens"}
+    rivals = {"teacher": "its teacher", "lda-context": "LDA", "lda-log-context": "on logarithms"}
+    rivals |= {"kmeans": "k-means tokens"}
     lines += ["", *table_head(["corpus", "start", *rivals.values()])]
     for corpus in CORPORA:
         for mode in MODES:
