@@ -103,6 +103,9 @@ def _gains(results: Results) -> Iterator[str]:
         "trained anew, whichever the people who select find better, for all tokens alike."
     )
     for row, rivals in _COMPARED.items():
+        if row not in results:
+            yield from ("", f"{ROWS[row].title}: not run.")
+            continue
         yield from ("", *table_head([ROWS[row].title, "", *rivals.values()]))
         for corpus in CORPORA:
             for mode in MODES:
