@@ -226,6 +226,8 @@ def _short(results: Sequence[Result], corpus: str) -> str:
     if not any(found):
         return "not run"
     scores = " / ".join(f"{100 * s.mean:.0f}" if s else "–" for s in found)
+    if last := found[-1]:
+        scores += f" [{100 * last.low:.0f}, {100 * last.high:.0f}]"
     # Other people are easier or harder: a part of the folds is not to be set beside all of them.
     return (
         scores if len(results) == NUM_FOLDS else f"{scores} ({len(results)} of {NUM_FOLDS} folds)"
