@@ -1,7 +1,7 @@
 r"""What a small language model makes of EMG tokens: gestures that it reads, and signals it writes.
 
     python benchmarks/language_model.py --data $EMGCODEC_DATA --fold 0 \
-        --model runs/student-0/model --out runs/llm-0 --json docs/results/language_model/0.json
+        --model runs/teacher-0/model --out runs/llm-0 --json docs/results/language_model/0.json
     python benchmarks/language_model.py --page docs/llm.md      # the tables, of what was run
 
 Trains `examples/train_llm.py` on the people of a fold, and lets it read those whom neither it nor

@@ -104,11 +104,11 @@ def draw_people(study: Study, found: Mapping[str, Sequence[Result]]) -> Figure:
 def draw_calibration(found: Mapping[str, Sequence[Result]]) -> Figure:
     """Accuracy from each start; dashed, from what other people recorded."""
     figure, (axis,) = panels(1)
-    (student,) = found.values()
+    (model,) = found.values()
     for corpus, colour in zip(corpora(found), COLOURS, strict=False):
-        heard = [mean(student, start, corpus) for start in STARTS]
+        heard = [mean(model, start, corpus) for start in STARTS]
         axis.plot(range(len(STARTS)), heard, "o-", color=colour, label=corpus, ms=4)
-        axis.axhline(mean(student, "other people", corpus), color=colour, ls=":", lw=0.8)
+        axis.axhline(mean(model, "other people", corpus), color=colour, ls=":", lw=0.8)
     names = ("cold", "5 s", "20 s", "one block", "all")
     axis.set_xticks(range(len(STARTS)), names)
     axis.set_xlabel("heard of the wearing; dotted: of other people", color=INK, fontsize=9)

@@ -2,7 +2,7 @@
 
     python examples/train_llm.py --minutes 1         # simulated people
     python examples/train_llm.py --corpus tokens/    # of `emgcodec corpus build`, by its own splits
-    python examples/train_llm.py --data $EMGCODEC_DATA --fold 0 --model runs/student-0/model
+    python examples/train_llm.py --data $EMGCODEC_DATA --fold 0 --model runs/teacher-0/model
 
 Cuts a corpus into passages of one gesture each, in an order of chance, and trains a Llama of some
 3 M parameters on "device <|emg|> codes <|/emg|> gesture" and "device gesture <|emg|> codes

@@ -206,7 +206,7 @@ def test_damaged_models_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_is_not_here_says_how_to_train_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pretrained, "_here", dict)  # as in a wheel, which is too small for it
+    monkeypatch.setattr(pretrained, "_here", dict)  # as in a wheel, which has none
     with pytest.raises(ModelError, match=r"neither here nor published.*emgcodec train teacher"):
         Codec.from_pretrained("teacher")
 

@@ -16,6 +16,7 @@ from emgcodec.evidence import (
     cell,
     lost_to,
     pooled,
+    rerun,
     table_head,
     table_line,
 )
@@ -27,7 +28,7 @@ LEAST_USE = 0.3
 """Perplexity of a codebook, as a share of its size, below which it is called underused."""
 
 _HELD_AGAINST = {"student": "teacher", "teacher": "twin"}
-_COST = {"teacher": "its size costs", "twin": "the codebooks cost"}
+_COST = {"teacher": "learning from it at its size costs", "twin": "the codebooks cost"}
 _CALLED = {"teacher": "its teacher", "twin": "the unquantized twin"}
 
 
@@ -80,20 +81,19 @@ def _scores(own: Sequence[Result], shared: Sequence[Result]) -> Iterator[str]:
             yield table_line([corpus, f"{len(people)}", *cells])
     yield ""
     if agreed := [
-        f"level {level} on {100 * float(np.mean(list(found.values()))):.0f} %"
+        f"{level} on {100 * float(np.mean(list(found.values()))):.0f} %"
         for level in ("1", "2", "2 given 1")
         if (found := pooled(own, "agreement", "all", f"level {level}"))
     ]:
         yield (
-            "- on the teacher's codebooks: of these people's frames, calibrated, it agrees with "
-            f"the teacher's codes of {', '.join(agreed)} (mean over people)."
+            "- on the teacher's codebooks: calibrated, it agrees with the teacher's codes of level "
+            f"{', '.join(agreed)} of these people's frames (mean over people), 2 given 1 where "
+            "level 1 agrees; each model with the one that taught it."
         )
     for name, text in own[0]["protocol"].items():
         yield f"- {name}: {text}."
-    name, called = own[0]["row"], own[0].get("called", own[0]["row"])
-    command = own[0]["command"].replace(f"--row {called}", f"--row {name}")
-    was = "" if called == name else f", where it was row `{called}`"
-    yield f"- rerun: `{command}`, commit `{own[0]['commit']}`{was}."
+    command, commits = rerun(own)
+    yield f"- rerun: `{command}`, commit {commits}."
     yield ""
 
 
@@ -113,7 +113,7 @@ def _caveats(
         if behind:
             yield (
                 f"- From the start {mode!r} the gesture head is behind a linear discriminant that "
-                f"is fitted to the corpus, with the same context: {', '.join(behind)}."
+                f"is fitted to the corpus, with the teacher's context: {', '.join(behind)}."
             )
     for corpus in CORPORA:
         ours = pooled(own, "scores", "calibrated", corpus)

@@ -191,6 +191,25 @@ def table_line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def rerun(results: Sequence[Result]) -> tuple[str, str]:
+    """The command that makes results again, for all folds, and the commits that it was made at.
+
+    A result that was renamed has its former name as ``called``, which its own command knows.
+
+    Args:
+        results: Of one row, at least one.
+    """
+    first = results[0]
+    command = re.sub(r" --fold \S+", "", first["command"])
+    if "called" in first:
+        command = command.replace(first["called"], first["row"])
+    at = []
+    for commit in sorted({r["commit"] for r in results}):
+        called = sorted({r["called"] for r in results if r["commit"] == commit and "called" in r})
+        at.append(f"`{commit}`" + "".join(f" (where it was `{name}`)" for name in called))
+    return command, ", ".join(at)
+
+
 def points(lost: float, most: float) -> str:
     """A table's cell: points lost, and at most so; ``not run`` where nobody has both scores."""
     return "not run" if np.isnan(lost) else f"{100 * lost:+.1f} (at most {100 * most:+.1f})"
@@ -198,7 +217,9 @@ def points(lost: float, most: float) -> str:
 
 def gained(lost: float, most: float) -> str:
     """The same the other way round: points gained, and at least so."""
-    return "not run" if np.isnan(lost) else f"{-100 * lost:+.1f} (at least {-100 * most:+.1f})"
+    if np.isnan(lost):
+        return "not run"
+    return f"{0.0 - 100 * lost:+.1f} (at least {0.0 - 100 * most:+.1f})"  # no -0.0
 
 
 def cell(results: Sequence[Result], *keys: str) -> str:

@@ -49,13 +49,16 @@ def find_model(
         return here[name]
     if name in known or name in here:
         repo = known.get(name, "")
-        if not repo:
-            of = "" if revision is None else f" of revision={revision!r}"
+        if not repo and name in here:
             raise ModelError(
-                f"model {name!r}{of} is neither here nor published: train it (`emgcodec train "
-                f"{name} --data corpora/ --out runs/{name}`) and give its folder "
-                f"'runs/{name}/model', name a repository 'org/name', or publish it with "
-                "`make publish ORG=org`"
+                f"revision={revision!r}: model {name!r} is here, and not published in others; "
+                "leave it out, or publish it with `make publish ORG=org`"
+            )
+        if not repo:
+            raise ModelError(
+                f"model {name!r} is neither here nor published: take it from `weights/` of the "
+                f"repository, or train it (`emgcodec train {name} --data corpora/ --out "
+                f"runs/{name}`), and give its folder; or name a repository 'org/name' of the Hub"
             )
     elif Path(name).exists() or isinstance(name_or_path, Path):
         if revision is not None:
@@ -76,7 +79,7 @@ def _here() -> dict[str, Path]:
     package = Path(str(resources.files("emgcodec")))
     places = [package / "weights"]
     if package.parent.name == "src":
-        places.insert(0, package.parents[1] / "weights")  # those too large for a wheel
+        places.insert(0, package.parents[1] / "weights")  # those that no wheel needs
     return {
         folder.name: folder
         for place in places

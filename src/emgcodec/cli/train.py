@@ -2,7 +2,7 @@
 
 Example:
   emgcodec train smoke --out runs/smoke
-  emgcodec train student --out runs/student --data corpora/ --resume --set optim.minutes=40
+  emgcodec train teacher --out runs/teacher --data corpora/ --resume --set optim.steps=1000
   emgcodec train emg-codec --data sessions/ --each-user 'user*' --resume
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
-    parser.add_argument("recipe", help="a TOML file, or a bundled one such as student or emg-codec")
+    parser.add_argument("recipe", help="a TOML file, or a bundled one such as teacher or emg-codec")
     parser.add_argument(
         "--out", type=Path, help="folder for model, log and state; default: runs/RECIPE"
     )

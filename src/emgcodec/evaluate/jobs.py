@@ -35,11 +35,6 @@ def trained(recipe: str, out: Path, changes: Iterable[str], data: Path) -> Path:
     return out / "model"
 
 
-def placed(changes: Iterable[str], runs: Path, fold: int) -> list[str]:
-    """Changes with ``$RUNS``, the folder of trainings, and ``$FOLD`` filled in."""
-    return [change.replace("$RUNS", str(runs)).replace("$FOLD", str(fold)) for change in changes]
-
-
 def training_of(codec: Codec, runs: Path) -> dict[str, Any]:
     """What a codec says of its training; a teacher is told by its place among the runs.
 

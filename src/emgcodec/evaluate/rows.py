@@ -25,7 +25,7 @@ from emgcodec.evaluate.codecs import (
     vectors,
 )
 from emgcodec.evaluate.frames import Array, Track, chance_of, cut, feature_tracks, scored
-from emgcodec.evaluate.jobs import facts, placed, trained, training_of
+from emgcodec.evaluate.jobs import facts, trained, training_of
 from emgcodec.evaluate.reconstruction import Rivals, reconstruction_scores
 from emgcodec.evaluate.rivals import (
     Outcome,
@@ -128,7 +128,8 @@ def run_job(
         fold: 0 to 4.
         data: Folder of the corpora.
         runs: Where trainings are, or go.
-        changes: To the recipe of a training, as ``emgcodec train --set`` takes them.
+        changes: To the recipe of its training, not of its teacher's, as ``emgcodec train --set``
+            takes them.
 
     Raises:
         ValueError: if the data is not there, or a training fails.
@@ -139,6 +140,10 @@ def run_job(
     result = {"title": row.title} | facts(name, fold, data, command) | {"protocol": PROTOCOL}
     if changes and not (row.recipe or row.of):
         raise ValueError(f"--set {list(changes)}: row {name!r} has no training to change")
+    if guided := [change for change in changes if change.startswith("distill.teacher")]:
+        raise ValueError(
+            f"--set {guided}: row {name!r} learns from its fold's teacher; leave it out"
+        )
     codec = None
     if row.recipe or row.of:
         codec = _codec(row.of or name, fold, data, runs, changes)
@@ -153,19 +158,26 @@ def run_job(
     if codec is not None:
         result["model"]["trained"] = training_of(codec, runs)
     if codec is not None and row.teacher:
-        teacher = _codec(row.teacher, fold, data, runs, changes)
+        teacher = Codec.from_pretrained(_folder(row.teacher, fold, runs) / "model")
         result |= {"agreement": _agreement(codec, teacher, fold, data)}
     return result | {"seconds": round(time.monotonic() - started)}
 
 
 def _codec(name: str, fold: int, data: Path, runs: Path, changes: Sequence[str]) -> Codec:
-    """The model of a row; trains it if it is not there."""
+    return Codec.from_pretrained(_trained(name, fold, data, runs, changes))
+
+
+def _trained(name: str, fold: int, data: Path, runs: Path, changes: Sequence[str] = ()) -> Path:
+    """The model of a row; trains it if it is not there, and who teaches it before."""
     row = ROWS[name]
     fixed = [f"data.fold={fold}", f"run.seed={fold}", *row.changes, *changes]
     if row.teacher:
-        _codec(row.teacher, fold, data, runs, changes)
-        fixed += placed([f"distill.teacher=$RUNS/{row.teacher}-$FOLD/model"], runs, fold)
-    return Codec.from_pretrained(trained(str(row.recipe), runs / f"{name}-{fold}", fixed, data))
+        fixed.append(f"distill.teacher={_trained(row.teacher, fold, data, runs)}")
+    return trained(str(row.recipe), _folder(name, fold, runs), fixed, data)
+
+
+def _folder(name: str, fold: int, runs: Path) -> Path:
+    return runs / f"{name}-{fold}"
 
 
 def score_model(

@@ -53,7 +53,7 @@ _PAIR: Mapping[str, tuple[str, ...]] = {
     "student, scores without text": (*_TAUGHT, "loss.text=0.0"),
 }
 
-_ONE_PART = (  # as students were trained when this was run
+_ONE_PART = (  # as the teacher's recipe was when this was run
     "model.own_heads=false",
     "data.calibrated=0.75",
     "data.usual=0.0",
@@ -63,15 +63,7 @@ _ONE_PART = (  # as students were trained when this was run
 )
 
 _QUARTER = ("model.name=quarter", "encoder.dim=64", "frontend.width=64")
-_TENTH = (
-    "model.name=tenth",
-    "encoder.dim=48",
-    "encoder.blocks=5",
-    "encoder.heads=2",
-    "quantizer.after_block=2",
-    "frontend.width=48",
-    "frontend.queries=4",
-)
+_TENTH = ("model.preset=student", "model.name=tenth")
 _FIFTIETH = (*_TENTH, "model.name=fiftieth", "encoder.dim=20", "frontend.width=24")
 _ON_CODEBOOKS = (
     "distill.teacher=$RUNS/distillation-gestures/teacher-$FOLD/model",
@@ -186,7 +178,7 @@ STUDIES = {
         range(5),
         {
             "score": "balanced accuracy of frames of each person, as in the evidence table",
-            "training": "the recipe of the first students, without a last part for readers, on 3dc "
+            "training": "an earlier recipe of the teacher, without a last part for readers, on 3dc "
             "alone; 600 steps, codebooks from step 450 on; seed = fold",
         },
         gestures("3dc"),

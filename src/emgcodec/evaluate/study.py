@@ -12,7 +12,7 @@ from statistics import mean
 from typing import Any
 
 from emgcodec.codec import Codec
-from emgcodec.evaluate.jobs import facts, placed, trained, training_of
+from emgcodec.evaluate.jobs import facts, trained, training_of
 from emgcodec.evaluate.provenance import made_by
 from emgcodec.evaluate.rows import require_strangers
 from emgcodec.evidence import people
@@ -102,7 +102,10 @@ def run_study_job(
             else runs / name / f"{file_name(variant)}-{fold}"
         )
 
-    own = placed(study.variants[variant], runs, fold)
+    own = (
+        change.replace("$RUNS", str(runs)).replace("$FOLD", str(fold))
+        for change in study.variants[variant]
+    )
     fixed = (*study.fixed, *own, *changes, *place)
     teacher = None
     if study.compare is not None and variant != (guide := study.baselines[0]):

@@ -22,6 +22,7 @@ from emgcodec.evidence import (
     paired_loss_over_trainings,
     points,
     pooled,
+    rerun,
     table_head,
     table_line,
 )
@@ -341,7 +342,7 @@ def _rerun(name: str, results: Results) -> Iterator[str]:
     if not found:
         yield f"Not run: `emgcodec evaluate study {name}`."
         return
-    commits = ", ".join(sorted({f"`{r['commit']}`" for r in found}))
+    _, commits = rerun(found)
     hours = sum(r["seconds"] for r in found) / 3600
     data = " --data $EMGCODEC_DATA" if re.search("--data", found[0]["command"]) else ""
     yield (

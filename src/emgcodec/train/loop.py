@@ -19,6 +19,7 @@ from emgcodec.config import ConfigError
 from emgcodec.files import locked
 from emgcodec.folder import CONFIG_FILE, load_config
 from emgcodec.nn.network import CodecOutput
+from emgcodec.pretrained import find_model
 from emgcodec.train.checkpoint import Checkpoint, differences, load_optimizer, optimizer_tensors
 from emgcodec.train.data import Segment, calibrations, usual_calibrations
 from emgcodec.train.distill import build_distiller
@@ -113,6 +114,8 @@ def _begin(
     recipe: Recipe, fabric: Any, out: Path, data: Path | None, cache: Path | None
 ) -> tuple[Training, list[Segment]]:
     """A training before its first step, and what it learns from."""
+    if recipe.distill.teacher:
+        find_model(recipe.distill.teacher)  # or this were noticed after all data is prepared
     torch.manual_seed(recipe.run.seed)
     codec = build_codec(recipe.model)
     _require_fitting(recipe, codec)

@@ -304,7 +304,7 @@ class DistillRecipe:
     """Who teaches; weights are those of ``loss``.
 
     Attributes:
-        teacher: A bundled model or a folder, of the same frames and features; empty for none.
+        teacher: A model by name or folder, of the same frames and features; empty for none.
         temperature: That scores of both are divided by before they are compared.
         codebooks: Whether the student takes the teacher's codebooks, which no longer move. It uses
             them from ``loss.quantizer_start`` on, as it would those of its own.
