@@ -12,7 +12,7 @@ import torch
 from training import SMALL, assert_same_model, people
 from typing_sessions import write_sessions
 
-from emgcodec import Codec, ConfigError
+from emgcodec import Codec, ConfigError, ModelError
 from emgcodec.gestures import own_head
 from emgcodec.io import read
 from emgcodec.nn.network import CodecOutput
@@ -165,6 +165,12 @@ def test_a_distillation_does_not_go_on_with_another_teacher(
     small(48, seed=8).save_pretrained(place)
     with pytest.raises(ConfigError, match="another teacher"):
         train(recipe, tmp_path / "out", data=sessions, cache=tmp_path / "cache", resume=True)
+
+
+def test_a_missing_teacher_is_noticed_before_any_data_is_read(tmp_path: Path) -> None:
+    recipe = Recipe.load("student", ["distill.teacher=nobody"])
+    with pytest.raises(ModelError, match="'nobody' is neither bundled"):
+        train(recipe, tmp_path / "out", data=tmp_path / "no-data")
 
 
 def test_teachers_that_do_not_fit_are_named(sessions: Path, tmp_path: Path) -> None:

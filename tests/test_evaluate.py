@@ -418,7 +418,10 @@ def test_jobs_are_done_once_and_go_on_after_an_interruption(
 
 
 def test_a_row_that_needs_a_model_trains_it_first(
-    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     commands = []
 
@@ -472,6 +475,9 @@ def test_a_row_that_needs_a_model_trains_it_first(
 
     monkeypatch.setattr(jobs.subprocess, "run", lambda *a, **k: SimpleNamespace(returncode=2))
     assert evaluate("run", "--row", "student-open", *argv) == 2
+    again = ("--set", "distill.teacher=other", "--results", tmp_path / "others")
+    assert evaluate("run", "--row", "student", *argv, *again) == 2
+    assert "learns from its fold's teacher" in capsys.readouterr().err
 
 
 def test_the_random_row_runs(world: Path, tmp_path: Path) -> None:
