@@ -327,7 +327,7 @@ STUDIES = {
             "windows lose some, codebooks from step 150 on, 200 more for readers; seed = fold",
         },
         by_levels("3dc", "myo_laval"),
-        minutes=3,
+        minutes=5,
     ),
     "sizes": Study(
         "Parameters",
