@@ -105,7 +105,7 @@ def _gains(results: Results) -> Iterator[str]:
         "corpus and start, and so is the reader of tokens: a discriminant or a decoder trained "
         "anew, whichever the people who select find better. That decoder is as large as the "
         "codec's own, for tokens of k-means and of random weights as large as the teacher's, whose "
-        "context the discriminants have, too. Each student is held against the model that taught it."
+        "context the discriminants have, too. A student is held against the model that taught it."
     )
     for row, rivals in _COMPARED.items():
         if row not in results:
