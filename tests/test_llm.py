@@ -170,7 +170,7 @@ def test_prompts_mix_text_and_recordings(codec: Codec, tokenizer: Any) -> None:
 
 
 def test_what_is_written_keeps_the_levels_that_its_codes_tell() -> None:
-    codec, tokenizer = Codec.from_pretrained(), fresh_tokenizer()
+    codec, tokenizer = Codec.from_pretrained("teacher"), fresh_tokenizer()
     extend_tokenizer(tokenizer, codec)
     tokens = codec.tokenize(sample("armband"))
     ids = EmgProcessor(tokenizer).recording(tokens)
@@ -180,7 +180,7 @@ def test_what_is_written_keeps_the_levels_that_its_codes_tell() -> None:
     back = codec.detokenize(written).emg
     np.testing.assert_allclose(back, wave, rtol=1e-3, atol=1e-4)
     loud = np.sqrt((back**2).mean(axis=1))
-    assert loud.max() > 1.1 * loud.min()
+    assert loud.max() > 1.2 * loud.min()
 
 
 @pytest.mark.parametrize("kind", ["flat", "joint"])

@@ -102,9 +102,8 @@ def _caveats(
 ) -> Iterator[str]:
     yield from ("## What the numbers do not show", "")
     lda = rows.get("lda-context", ())
-    other = _HELD_AGAINST.get(config.name, "")
-    against = rows.get(other, ())
-    other = other or "twin"
+    against = rows.get(_HELD_AGAINST.get(config.name, ""), ())
+    other = _HELD_AGAINST.get(config.name, "twin")
     for mode in MODES:
         behind = []
         for corpus in CORPORA:

@@ -111,12 +111,19 @@ def _gains(results: Results) -> Iterator[str]:
         if row not in results:
             yield from ("", f"{ROWS[row].title}: not run.")
             continue
-        yield from ("", *table_head([ROWS[row].title, "", *rivals.values()]))
-        for corpus in CORPORA:
-            for mode in MODES:
-                cells = [gain(results, row, rival, mode, corpus) for rival in rivals]
-                yield table_line([corpus, mode, *cells])
+        yield from ("", *_gain_table(results, row, (ROWS[row].title, ""), rivals))
     yield ""
+
+
+def _gain_table(
+    results: Results, row: str, heads: Sequence[str], rivals: Mapping[str, str]
+) -> Iterator[str]:
+    """Points of a row over its rivals, by corpus and start."""
+    yield from table_head([*heads, *rivals.values()])
+    for corpus in CORPORA:
+        for mode in MODES:
+            cells = [gain(results, row, rival, mode, corpus) for rival in rivals]
+            yield table_line([corpus, mode, *cells])
 
 
 def _codebooks(results: Results) -> Iterator[str]:
@@ -218,11 +225,7 @@ def readme_table(results: Results) -> str:
     lines += ["", "Points of the student over others. flexemg is two people, and no evidence."]
     rivals = {"teacher": "its teacher", "lda-context": "LDA", "lda-log-context": "on logarithms"}
     rivals |= {"kmeans": "k-means tokens"}
-    lines += ["", *table_head(["corpus", "start", *rivals.values()])]
-    for corpus in CORPORA:
-        for mode in MODES:
-            cells = [gain(results, "student", rival, mode, corpus) for rival in rivals]
-            lines.append(table_line([corpus, mode, *cells]))
+    lines += ["", *_gain_table(results, "student", ("corpus", "start"), rivals)]
     return "\n".join(lines)
 
 
