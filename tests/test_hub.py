@@ -315,7 +315,7 @@ def test_publish_puts_models_with_card_and_golden_codes_and_records_where(
 ) -> None:
     (home / "token").write_text(TOKEN)  # logged in
     record = tmp_path / "pretrained.json"
-    record.write_text('{"student": "", "student-open": "", "teacher": ""}')
+    record.write_text('{"student": "", "student-open": "", "teacher": "", "teacher-open": ""}')
     argv = ["publish", "--org", "lab", "--record", str(record)]
     done = client.call("command", argv=[*argv, "student", "no-such", "teacher"])
     assert done["value"] == 2  # for the one that is not there, which is named
@@ -324,6 +324,7 @@ def test_publish_puts_models_with_card_and_golden_codes_and_records_where(
         "student": "lab/emgcodec-student",
         "student-open": "",
         "teacher": "lab/emgcodec-teacher",
+        "teacher-open": "",
     }
     repo = hub.repos["lab/emgcodec-student"]
     found = repo.commits[repo.refs["main"]]

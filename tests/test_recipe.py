@@ -27,7 +27,7 @@ def loaded(text: str, tmp_path: Path, *changes: str) -> Recipe:
 def test_bundled_recipes_are_whole() -> None:
     assert list_recipes() == [
         "distill-large-small", "distill-large-tiny", "emg-codec", "large", "personal", "small",
-        "smoke", "student", "student-open", "teacher", "tiny",
+        "smoke", "student", "student-open", "teacher", "teacher-open", "tiny",
     ]  # fmt: skip
     for name in list_recipes():
         recipe = Recipe.load(name)

@@ -27,9 +27,8 @@ LARGEST_LOSS = 0.015
 LEAST_USE = 0.3
 """Perplexity of a codebook, as a share of its size, below which it is called underused."""
 
-_HELD_AGAINST = {"student": "teacher", "teacher": "twin"}
-_COST = {"teacher": "learning from it at its size costs", "twin": "the codebooks cost"}
-_CALLED = {"teacher": "its teacher", "twin": "the unquantized twin"}
+_HELD_AGAINST = {"student": "teacher", "student-open": "teacher-open", "teacher": "twin"}
+_TEACHERS = "teacher", "teacher-open"
 
 
 def model_card(
@@ -103,7 +102,9 @@ def _caveats(
     yield from ("## What the numbers do not show", "")
     lda = rows.get("lda-context", ())
     against = rows.get(_HELD_AGAINST.get(config.name, ""), ())
-    other = _HELD_AGAINST.get(config.name, "twin")
+    taught = _HELD_AGAINST.get(config.name) in _TEACHERS
+    cost = "learning from it at its size costs" if taught else "the codebooks cost"
+    called = "its teacher" if taught else "the unquantized twin"
     for mode in MODES:
         behind = []
         for corpus in CORPORA:
@@ -124,8 +125,8 @@ def _caveats(
                 bounds += [f"{mode} at most {100 * most:.1f}" if known else f"{mode} not run"]
         if ours and bounds:
             yield (
-                f"- {corpus}: that {_COST[other]} less than {100 * LARGEST_LOSS:g} points against "
-                f"{_CALLED[other]} is not shown ({', '.join(bounds)})."
+                f"- {corpus}: that {cost} less than {100 * LARGEST_LOSS:g} points against {called} "
+                f"is not shown ({', '.join(bounds)})."
             )
         if 0 < len(ours) < NUM_FOLDS:
             yield f"- {corpus}: {len(ours)} people are no evidence."

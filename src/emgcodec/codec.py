@@ -74,9 +74,10 @@ class Codec(TensorCodec):
         """A trained codec, in eval mode.
 
         Args:
-            name_or_path: A released model (``student``, ``student-open``, ``teacher``; see
-                `list_pretrained` for those that are here), a folder, or ``org/name`` on the
-                Hugging Face Hub. None is the bundled student, which needs no network.
+            name_or_path: A released model (``student``, ``student-open``, ``teacher``,
+                ``teacher-open``; see `list_pretrained` for those that are here), a folder, or
+                ``org/name`` on the Hugging Face Hub. None is the bundled student, which needs no
+                network.
             revision: Branch, tag or commit on the Hub.
             device: Where to put it.
             token: For private and gated repositories; by default the one that is logged in.

@@ -90,7 +90,10 @@ ROWS = {
     "twin": Row(
         "the teacher's unquantized twin", "teacher", ("model.overrides.quantizer.kind=none",)
     ),
-    "student-open": Row("student-open: gesture head on tokens", "student-open"),
+    "student-open": Row(
+        "student-open: gesture head on tokens", "student-open", teacher="teacher-open"
+    ),
+    "teacher-open": Row("teacher-open: gesture head on tokens", "teacher-open"),
     "lda": Row(
         "LDA on classic features, 200 ms", rival=partial(classic, context=False, logarithm=False)
     ),

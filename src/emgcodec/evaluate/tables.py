@@ -34,6 +34,7 @@ _RIVALS = {
 }
 _COMPARED = {
     "student": {"teacher": "its teacher", "student-shared": "the shared head", **_RIVALS},
+    "student-open": {"teacher-open": "its teacher", **_RIVALS},
     "teacher": {"twin": "its twin", "teacher-shared": "the shared head", **_RIVALS},
     "student-read": {"teacher-read": "the teacher's", **_RIVALS},
     "teacher-read": _RIVALS,
@@ -214,7 +215,8 @@ def _jobs(results: Results) -> Iterator[str]:
 def readme_table(results: Results) -> str:
     """The short table: percent from each start."""
     rows = {"student": "student", "teacher": "teacher", "twin": "teacher's unquantized twin"}
-    rows |= {"student-open": "student-open", "kmeans": "k-means tokens, own reader"}
+    rows |= {name: name for name in ("student-open", "teacher-open")}
+    rows |= {"kmeans": "k-means tokens, own reader"}
     rows |= {"lda-context": "LDA, teacher's context", "lda-log-context": "on logarithms"}
     lines = [*table_head(["corpus (people)", "chance", *rows.values()])]
     for corpus in CORPORA:
