@@ -180,7 +180,8 @@ def test_readme_gets_its_table_between_the_marks(
         assert readme.read_text() == f"before\n{OPEN}\n{expected}\n{CLOSE}\nafter\n"
     assert (
         "| 3dc (10) | 9 | 26 / 41 / 51 [50, 52] | 26 / 42 / 52 [51, 53] | "
-        "26 / 42 / 52 [51, 53] (1 of 5 folds) | not run | 22 / – / 45 [44, 46] |" in expected
+        "26 / 42 / 52 [51, 53] (1 of 5 folds) | not run | not run | 22 / – / 45 [44, 46] |"
+        in expected
     )
     readme.write_text("no marks")
     assert main(argv) == 2
