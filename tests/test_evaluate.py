@@ -477,7 +477,7 @@ def test_a_row_that_needs_a_model_trains_it_first(
     assert evaluate("run", "--row", "student-open", *argv) == 2
     again = ("--set", "distill.teacher=other", "--results", tmp_path / "others")
     assert evaluate("run", "--row", "student", *argv, *again) == 2
-    assert "learns from its fold's teacher" in capsys.readouterr().err
+    assert "row 'student' says who teaches (teacher)" in capsys.readouterr().err
 
 
 def test_the_random_row_runs(world: Path, tmp_path: Path) -> None:

@@ -145,21 +145,19 @@ def run_job(
         raise ValueError(f"--set {list(changes)}: row {name!r} has no training to change")
     if guided := [change for change in changes if change.startswith("distill.teacher")]:
         raise ValueError(
-            f"--set {guided}: row {name!r} learns from its fold's teacher; leave it out"
+            f"--set {guided}: row {name!r} says who teaches ({row.teacher or None}); leave it out"
         )
     codec = None
     if row.recipe or row.of:
         codec = _codec(row.of or name, fold, data, runs, changes)
         require_strangers(codec, people(fold, "test") | people(fold, "validation"))
-        result |= {"model": _model(codec)}
+        result |= {"model": _model(codec, runs)}
     if row.rival is not None:
         result |= _score_rival(row.rival, row.on, fold, data, codec)
     elif codec is not None and row.shared:
         result |= {"scores": scores_by_start(codec, fold, data, CORPORA, shared=True)}
     elif codec is not None:
         result |= score_model(codec, fold, data)
-    if codec is not None:
-        result["model"]["trained"] = training_of(codec, runs)
     if codec is not None and row.teacher:
         teacher = Codec.from_pretrained(_folder(row.teacher, fold, runs) / "model")
         result |= {"agreement": _agreement(codec, teacher, fold, data)}
@@ -195,9 +193,8 @@ def score_model(
         corpora: Some of them.
     """
     require_strangers(codec, people(fold, "test"))
-    model = _model(codec)
     if codec.quantizer is None:
-        return {"scores": scores_by_start(codec, fold, data, corpora), "model": model}
+        return {"scores": scores_by_start(codec, fold, data, corpora)}
     scores: dict[str, dict[str, Any]] = {mode: {} for mode in MODES}
     likeness, rates = {}, {}
     for corpus, names in _tested(fold, corpora):
@@ -211,7 +208,6 @@ def score_model(
     selecting = (load_takes(data, c, people(fold, "validation"), codec) for c in corpora)
     return {
         "scores": scores,
-        "model": model,
         "usage": codebook_use(codec, chain.from_iterable(selecting)),
         "reconstruction": likeness,
         "bit_rate": rates,
@@ -236,12 +232,12 @@ def scores_by_start(
     return scores
 
 
-def _model(codec: Codec) -> dict[str, Any]:
+def _model(codec: Codec, runs: Path) -> dict[str, Any]:
     """What a result says of the codec that was scored."""
     return {
         "codec_id": codec.codec_id,
         "parameters": codec.num_parameters(),
-        "trained": dict(codec.config.provenance),
+        "trained": training_of(codec, runs),
     }
 
 
