@@ -161,6 +161,13 @@ def test_imports_only_point_down() -> None:
     TopologicalSorter(graph).prepare()  # raises CycleError, naming the circle
 
 
+def test_the_design_shows_the_layers() -> None:
+    page = (SRC.parent / "docs/design.md").read_text("utf-8")
+    table = page.partition("## Layers")[2].partition("\n## ")[0]
+    shown = [name for row in re.findall(r"^\| (`.*?) \|", table, re.M) for name in row.split(", ")]
+    assert shown == [f"`{name}`" for name in LAYERS if not name.startswith("__")]
+
+
 def test_only_the_quantizer_knows_its_library() -> None:
     library = "vector_quantize_pytorch"
     users = {

@@ -231,7 +231,7 @@ class Layout:
     def to_text(self, codes: npt.ArrayLike, valid: npt.ArrayLike | None = None) -> str:
         """Codes as text, ``<emg_0_0017><emg_1_0903>...``; of rows, column after column.
 
-        Arguments and errors are those of `to_ids`. For bulk data use ids: text is slow.
+        `codes`, `valid` and errors are those of `to_ids`. For bulk data use ids: text is slow.
         """
         ids = self.to_ids(codes, valid)
         return "".join(map(self._token, ids.T.reshape(-1).tolist()))

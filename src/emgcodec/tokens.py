@@ -250,7 +250,7 @@ class Tokens:
         return self._layout(layout, offset).to_ids(self.codes, self.valid, specials=specials)
 
     def to_text(self, layout: str | Layout = "flat") -> str:
-        """Token ids as text; arguments and errors are those of `to_ids`."""
+        """Token ids as text; `layout` and errors are those of `to_ids`."""
         return self._layout(layout).to_text(self.codes, self.valid)
 
     def _layout(self, layout: str | Layout, offset: int = 0) -> Layout:

@@ -47,7 +47,7 @@ _TUNING = (
     "calibrated 36.1, 42.0, 42.5); then that recipe was scored on all folds (52.0). This one, with "
     "heads of their own and readers that learn last, was chosen on people who select in fold 0, "
     "and scored once on all folds. It is the teacher's. The student learns from it with a rate and "
-    "weights that were chosen on people who select; that a tenth of the size is enough, and a "
+    "weights that were chosen on people who select; that a tenth of the encoder is enough, and a "
     "fiftieth is not, was seen on people who test in folds 0 to 2, of the same trainings."
 )
 _CONTROLS = (
@@ -224,7 +224,13 @@ def readme_table(results: Results) -> str:
         cells = [_short(results.get(name, ()), corpus) for name in rows]
         told = (f" ({chance.people})", f"{100 * chance.mean:.0f}") if chance else ("", "")
         lines.append(table_line([f"{corpus}{told[0]}", told[1], *cells]))
-    lines += ["", "Points of the student over others. flexemg is two people, and no evidence."]
+    lines += [
+        "",
+        "Points of the student over others; in brackets the lower one-sided 95 % bound, by paired "
+        "bootstrap over people. In rows `device` the rivals are cold: they know the device anyway. "
+        "`on logarithms` is the LDA on logarithms of the features. flexemg is two people, and no "
+        "evidence.",
+    ]
     rivals = {"teacher": "its teacher", "lda-context": "LDA", "lda-log-context": "on logarithms"}
     rivals |= {"kmeans": "k-means tokens"}
     lines += ["", *_gain_table(results, "student", ("corpus", "start"), rivals)]
