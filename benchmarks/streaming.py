@@ -240,7 +240,9 @@ def main() -> None:
     }
     write_json(args.json, result)
     if args.page:
-        write_section(args.page, "benchmark", text)
+        versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+        made = f"Commit `{result['commit'][:12]}`, {versions}, {result['machine']}."
+        write_section(args.page, "benchmark", f"{text}\n\n{made}")
 
 
 if __name__ == "__main__":
