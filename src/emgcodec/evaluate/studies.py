@@ -93,7 +93,7 @@ _TEACHERS: Mapping[str, tuple[str, ...]] = {
         "optim.steps=1200",
         "decoder.steps=400",
     ),
-    "teacher-large, all steps": ("model.preset=teacher-large",),
+    "teacher-large in full": ("model.preset=teacher-large",),
 }
 
 _RULES: Mapping[str, tuple[str, ...]] = {
