@@ -351,7 +351,6 @@ class Training:
         """What the model shall say of its training."""
         return {
             "steps": self.step,
-            "minutes": round(self.seconds / 60.0, 2),
             "processes": self.fabric.world_size,
             "device": str(self.codec.device),
             "data_hash": self.data,
