@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import argparse
 import os
 import signal
@@ -87,8 +88,21 @@ def _terminable() -> Iterator[None]:
     if not main_thread or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
+    hook = sys.unraisablehook
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.unraisablehook = lambda dropped: _again(dropped) or hook(dropped)
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _again(dropped: sys.UnraisableHookArgs) -> bool:
+    """Interrupts anew where Python drops an exception, as in a destructor."""
+    if not issubclass(dropped.exc_type, KeyboardInterrupt):
+        return False
+    later = threading.Timer(0.01, _thread.interrupt_main, (signal.SIGTERM,))
+    later.daemon = True
+    later.start()
+    return True
