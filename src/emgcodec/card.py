@@ -27,8 +27,8 @@ LARGEST_LOSS = 0.015
 LEAST_USE = 0.3
 """Perplexity of a codebook, as a share of its size, below which it is called underused."""
 
-_HELD_AGAINST = {"student": "teacher", "student-open": "teacher-open", "teacher": "twin"}
-_TEACHERS = "teacher", "teacher-open"
+_TEACHER_OF = {"student": "teacher", "student-open": "teacher-open"}
+_TWIN_OF = {"teacher": "twin"}
 
 
 def model_card(
@@ -101,10 +101,11 @@ def _caveats(
 ) -> Iterator[str]:
     yield from ("## What the numbers do not show", "")
     lda = rows.get("lda-context", ())
-    against = rows.get(_HELD_AGAINST.get(config.name, ""), ())
-    taught = _HELD_AGAINST.get(config.name) in _TEACHERS
-    cost = "learning from it at its size costs" if taught else "the codebooks cost"
-    called = "its teacher" if taught else "the unquantized twin"
+    if teacher := _TEACHER_OF.get(config.name):
+        against, called, cost = teacher, "its teacher", "learning from it at its size costs"
+    else:
+        against = _TWIN_OF.get(config.name, "")
+        called, cost = "the unquantized twin", "the codebooks cost"
     for mode in MODES:
         behind = []
         for corpus in CORPORA:
@@ -119,7 +120,7 @@ def _caveats(
         ours = pooled(own, "scores", "calibrated", corpus)
         bounds = []
         for mode in MODES:
-            lost, most = lost_to(own, against, mode, corpus)
+            lost, most = lost_to(own, rows.get(against, ()), mode, corpus)
             if pooled(own, "scores", mode, corpus) and not most < LARGEST_LOSS:
                 known = not np.isnan(lost)
                 bounds += [f"{mode} at most {100 * most:.1f}" if known else f"{mode} not run"]
