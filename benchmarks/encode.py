@@ -31,7 +31,7 @@ from emgcodec.config import (
     TDSConfig,
     TransformerConfig,
 )
-from emgcodec.evaluate.provenance import made_by
+from emgcodec.evaluate.provenance import made_by, versions_of
 from emgcodec.files import write_json
 from emgcodec.nn.quantizer import CodebookTrainer, Quantizer
 
@@ -185,7 +185,7 @@ def page(result: dict[str, Any]) -> str:
         "# Encoding speed",
         "",
         f"Made by `{result['command']}` at commit `{result['commit'][:12]}` "
-        f"({', '.join(f'{k} {v}' for k, v in result['versions'].items())}; one thread of "
+        f"({versions_of(result)}; one thread of "
         f"{result['machine']}). Ratios are medians over rounds of one run. The floor is the time "
         "of the operations that the codec needs (products, fast Fourier transform, attention "
         "within the window; no element-wise work) at the rate of a 1024-cubed float32 product in "

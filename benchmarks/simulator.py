@@ -27,7 +27,7 @@ from scipy.stats import kurtosis
 from tqdm import tqdm
 
 from emgcodec import GESTURES, Montage, Recording, read_all
-from emgcodec.evaluate.provenance import made_by
+from emgcodec.evaluate.provenance import made_by, versions_of
 from emgcodec.files import write_json
 from emgcodec.gestures import canonical_gesture
 from emgcodec.simulate import SIMULATOR_VERSION, Person, gesture_recording
@@ -371,7 +371,7 @@ def page(result: dict[str, Any]) -> str:
         "other numbers are another version (`tests/test_simulate.py` watches).",
         "",
         f"Made by `{result['command']}` at commit `{result['commit'][:12]}` "
-        f"({', '.join(f'{k} {v}' for k, v in result['versions'].items())}). Real people are those "
+        f"({versions_of(result)}). Real people are those "
         "of the training split ("
         + ", ".join(f"{n} {b['real']['people']}" for n, b in result["corpora"].items())
         + f"); each data set is set beside {PEOPLE} simulated people with its electrodes, rate, "

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from emgcodec import Codec, Montage
-from emgcodec.evaluate.provenance import made_by
+from emgcodec.evaluate.provenance import made_by, versions_of
 from emgcodec.export import export
 from emgcodec.files import write_json, write_section
 from emgcodec.runtime import EdgeCodec
@@ -240,8 +240,7 @@ def main() -> None:
     }
     write_json(args.json, result)
     if args.page:
-        versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-        made = f"Commit `{result['commit'][:12]}`, {versions}, {result['machine']}."
+        made = f"Commit `{result['commit'][:12]}`, {versions_of(result)}, {result['machine']}."
         write_section(args.page, "benchmark", f"{text}\n\n{made}")
 
 

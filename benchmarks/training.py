@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from emgcodec import Codec
 from emgcodec.config import QuantizerConfig
-from emgcodec.evaluate.provenance import made_by
+from emgcodec.evaluate.provenance import made_by, versions_of
 from emgcodec.files import write_json
 from emgcodec.nn.quantizer import CodebookTrainer, Quantized
 from emgcodec.train.losses import text_loss
@@ -136,11 +136,10 @@ def start(count: int) -> dict[str, float]:
 
 def page(result: dict[str, Any]) -> str:
     """The numbers as a page."""
-    versions = ", ".join(f"{k} {v}" for k, v in result["versions"].items())
     lines = [
         "# Speed of a training step",
         "",
-        f"Made by `{result['command']}` at commit `{result['commit']}` ({versions}; "
+        f"Made by `{result['command']}` at commit `{result['commit']}` ({versions_of(result)}; "
         f"{result['machine']}). A step of `emg-codec` is forward, CTC, backward and AdamW on "
         f"{BATCH} windows of {SECONDS} s from the raw signal. Contenders take turns; ratios are "
         "medians over rounds of one run. Ours takes k-means, averages and revival from "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,11 @@ def made_by(command: str, *packages: str) -> dict[str, Any]:
         "machine": platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
     }
+
+
+def versions_of(result: Mapping[str, Any]) -> str:
+    """The versions of a result, as a page says them."""
+    return ", ".join(f"{name} {version}" for name, version in result["versions"].items())
 
 
 def _commit() -> str:
