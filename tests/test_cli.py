@@ -311,6 +311,15 @@ def test_info_of_a_model_and_of_tokens(
     assert "teacher-large" in capsys.readouterr().out.split()
 
 
+def test_info_moves_no_cursor(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = {"weights_license": "Free\x1b[31m\nname  another", "provenance": {"by": "\x9b2J"}}
+    Codec.from_preset("student", **told).save_pretrained("model")
+    assert run("info", "model") == 0
+    shown = capsys.readouterr().out
+    assert all(c.isprintable() for c in shown.replace("\n", ""))
+    assert "weights       Free [31m name  another\n" in shown
+
+
 def test_a_signal_in_a_file_of_several_is_chosen_by_name(
     here: Path, armband: Recording, capsys: pytest.CaptureFixture[str]
 ) -> None:

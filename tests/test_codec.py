@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -198,11 +199,41 @@ def test_damaged_models_are_refused(tmp_path: Path) -> None:
         Codec.from_pretrained(changed)
     with pytest.raises(ModelError, match="bundled"):
         Codec.from_pretrained("no-such-model")
-    with pytest.raises(ModelError, match=r"config\.json cannot be read"):
+    with pytest.raises(ModelError, match=r"no folder with config\.json.*pickles"):
         Codec.from_pretrained(tmp_path / "none")
+    with pytest.raises(ModelError, match="bundled"):
+        Codec.from_pretrained("a" * 1000)
+    piped = damaged("piped", None)
+    (piped / "config.json").unlink()
+    os.mkfifo(piped / "config.json")
+    with pytest.raises(ModelError, match="no folder with"):
+        Codec.from_pretrained(piped)
+    many = damaged("many", {f"more{i}": torch.zeros(1) for i in range(8)})
+    with pytest.raises(ModelError, match=r"left over .*more4'\] and 3 more"):
+        Codec.from_pretrained(many)
+    large = damaged("large", None)
+    os.truncate(large / "model.safetensors", 1 << 36)  # a hole: no disk is that large
+    with pytest.raises(ModelError, match=r"at most .* are read"):
+        Codec.from_pretrained(large)
+    for device in ("nope", "cuda:99"):
+        with pytest.raises(CodecError, match=f"device='{device}'.*cpu"):
+            Codec.from_pretrained(device=device)
     for name in ("student", str(tmp_path / "good")):
         with pytest.raises(ModelError, match="revision"):
             Codec.from_pretrained(name, revision="v2")
+
+
+def test_a_folder_that_is_called_like_a_released_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mine, released = codec_for("student"), Codec.from_pretrained("student")
+    mine.save_pretrained("student")
+    with pytest.warns(UserWarning, match=r"'\./student'"):
+        assert Codec.from_pretrained("student").codec_id == released.codec_id
+    for folder in ("./student", Path("student"), tmp_path / "student"):
+        assert Codec.from_pretrained(folder).codec_id == mine.codec_id
+    assert Codec.from_pretrained().codec_id == released.codec_id
 
 
 def test_what_is_not_here_says_how_to_train_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -290,13 +290,15 @@ def test_another_model_leaves_nothing_of_the_one_before(
 ) -> None:
     """One without codebooks has neither golden codes nor devices."""
     hub.put("me/reused", dict.fromkeys(("golden.tokens", "devices.safetensors", "my.txt"), b"old"))
-    bare = Codec.from_preset("student", **{"quantizer.kind": "none"})
+    free = "Apache-2.0. Trained on simulated signals only."
+    bare = Codec.from_preset("student", **{"quantizer.kind": "none", "weights_license": free})
     bare.save_pretrained(tmp_path)
     pushed = client.call("push", model=str(tmp_path), repo_id="me/reused", token=TOKEN)
     assert "error" not in pushed
     repo = hub.repos["me/reused"]
     files = {"config.json", "model.safetensors", "README.md", "my.txt"}
-    assert set(repo.commits[repo.refs["main"]]) == files
+    assert set(found := repo.commits[repo.refs["main"]]) == files
+    assert b"\nlicense: apache-2.0\n---\n" in found["README.md"]
 
 
 def test_what_is_to_be_private_is_not_put_where_everybody_sees_it(
@@ -329,7 +331,7 @@ def test_publish_puts_models_with_card_and_golden_codes_and_records_where(
     repo = hub.repos["lab/emgcodec-student"]
     found = repo.commits[repo.refs["main"]]
     card = found["README.md"].decode()
-    assert card.startswith("---\nlibrary_name: emgcodec\nlicense: other\n")
+    assert card.startswith("---\nlibrary_name: emgcodec\nlicense: other\nlicense_name: ")
     assert "Weights licence: We license our own rights" in card
     (tmp_path / "golden.tokens").write_bytes(found["golden.tokens"])
     golden = Tokens.load(tmp_path / "golden.tokens")

@@ -13,6 +13,15 @@ from emgcodec.stream import CodecError
 _UNSIGNED = (torch.bool, torch.uint16, torch.uint32, torch.uint64)  # torch can hardly use them
 
 
+def check_device(device: str | torch.device) -> None:
+    """Whether there is such a device here, and torch was built for it."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        problem = str(error).splitlines()[0]
+        raise CodecError(f"device={device!r}: {problem}: choose another, cpu for one") from error
+
+
 def check_signal(x: Tensor) -> None:
     """Real samples (B, C, N) with 1 to 128 electrodes."""
     if not isinstance(x, Tensor):

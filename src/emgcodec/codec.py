@@ -13,6 +13,7 @@ import torch
 
 from emgcodec.calibration import Calibration, Calibrations
 from emgcodec.card import model_card
+from emgcodec.checks import check_device
 from emgcodec.config import CodecConfig
 from emgcodec.fitting import HeadFit, fit_head
 from emgcodec.folder import load_config, load_devices, load_tensors, save_model, stored_dtype
@@ -76,8 +77,8 @@ class Codec(TensorCodec):
         Args:
             name_or_path: A released model (``student``, ``student-open``, ``teacher``,
                 ``teacher-open``; see `list_pretrained` for those that are here), a folder, or
-                ``org/name`` on the Hugging Face Hub. None is the bundled student, which needs no
-                network.
+                ``org/name`` on the Hugging Face Hub; a `Path` is always a folder. None is the
+                bundled student, which needs no network.
             revision: Branch, tag or commit on the Hub.
             device: Where to put it.
             token: For private and gated repositories; by default the one that is logged in.
@@ -85,7 +86,12 @@ class Codec(TensorCodec):
 
         Raises:
             ModelError: if it does not exist, cannot be fetched or is damaged in any way.
+            CodecError: if there is no such device.
+
+        Warns:
+            UserWarning: if the name of a released model is also that of a folder with one.
         """
+        check_device(device)
         directory = find_model(
             name_or_path, revision=revision, token=token, local_files_only=local_files_only
         )
@@ -100,7 +106,8 @@ class Codec(TensorCodec):
         """Writes config.json, model.safetensors, a model card, golden codes and `devices`.
 
         `from_pretrained` reads them. The weights are rounded in place to the type they are stored
-        in: the file is the model. Golden codes are what it makes of a simulated recording.
+        in: the file is the model. Golden codes are what it makes of a simulated recording. The card
+        has no scores: those of a released model are of its file, in the folder it was loaded from.
         """
         self.round_weights()
         card = model_card(self.config, parameters=self.num_parameters())

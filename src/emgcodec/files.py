@@ -89,3 +89,8 @@ def file_sha256(path: Path) -> str:
     """Hash of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def printable(text: object) -> str:
+    """One line of text out of a file, without what would move a terminal's cursor."""
+    return "".join(c if c.isprintable() else " " for c in str(text))

@@ -97,6 +97,11 @@ def load_config(directory: Path) -> CodecConfig:
 def _read_config(directory: Path) -> tuple[CodecConfig, str | None]:
     """The config and the hash of the weights; models saved before it was written have none."""
     path = directory / CONFIG_FILE
+    if not path.is_file():
+        raise ModelError(
+            f"{directory} is no model: it is no folder with {CONFIG_FILE} and {WEIGHTS_FILE}; "
+            "pickles are not read"
+        )
     try:
         with path.open("rb") as file:
             text = file.read(LARGEST[CONFIG_FILE] + 1)
@@ -138,6 +143,8 @@ def load_tensors(directory: Path, config: CodecConfig) -> dict[str, Tensor]:
     path = directory / WEIGHTS_FILE
     if not path.is_file():
         raise ModelError(f"{path} is missing; other weight files, pickles above all, are not read")
+    if (size := path.stat().st_size) > LARGEST[WEIGHTS_FILE]:
+        raise ModelError(f"{path} has {size:,} bytes: at most {LARGEST[WEIGHTS_FILE]:,} are read")
     try:
         stored = load_file(path)
     except (SafetensorError, OSError) as error:
@@ -145,7 +152,9 @@ def load_tensors(directory: Path, config: CodecConfig) -> dict[str, Tensor]:
     expected = outline(config)
     missing, extra = sorted(set(expected) - set(stored)), sorted(set(stored) - set(expected))
     if missing or extra:
-        raise ModelError(f"{path} does not fit its config: missing {missing}, left over {extra}")
+        raise ModelError(
+            f"{path} does not fit its config: missing {_named(missing)}, left over {_named(extra)}"
+        )
     for name, tensor in stored.items():
         wanted = expected[name]
         if tensor.shape != wanted.shape or tensor.dtype != stored_dtype(name, config):
@@ -162,3 +171,9 @@ def load_tensors(directory: Path, config: CodecConfig) -> dict[str, Tensor]:
             "damaged or changed; fetch or train the model anew"
         )
     return {name: tensor.to(torch.float32) for name, tensor in stored.items()}
+
+
+def _named(tensors: list[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(tensors) - 5} more" if len(tensors) > 5 else ""
+    return f"{tensors[:5]}{more}"

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emgcodec.files import file_sha256
+from emgcodec.files import file_sha256, printable
 from emgcodec.folder import (
     CARD_FILE,
     CONFIG_FILE,
@@ -24,8 +24,6 @@ from emgcodec.folder import (
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi, RepoFile
-
-_CARD_HEAD = "---\nlibrary_name: emgcodec\nlicense: other\nlicense_name: stated-below\n---\n\n"
 
 
 def download(
@@ -78,12 +76,20 @@ def _fetch(api: HfApi, repo: str, commit: str) -> Path:
         )
     folder = _fetch_file(api, repo, commit, listed[CONFIG_FILE]).parent
     config = load_config(folder)  # before the weights: what cannot be built is not fetched
-    licence = "".join(c if c.isprintable() else " " for c in config.weights_license)
-    print(f"emgcodec: weights of {repo}: {licence or 'no licence stated'}", file=sys.stderr)
+    licence = printable(config.weights_license) or "no licence stated"
+    print(f"emgcodec: weights of {repo}: {licence}", file=sys.stderr)
     for name in LARGEST:  # the weights last: with them in the cache, all is there
         if name in listed:
             _fetch_file(api, repo, commit, listed[name])
     return folder
+
+
+def _card_head(licence: str) -> str:
+    """What the Hub sorts models by."""
+    known = (
+        "apache-2.0" if licence.startswith("Apache-2.0") else "other\nlicense_name: stated-below"
+    )
+    return f"---\nlibrary_name: emgcodec\nlicense: {known}\n---\n\n"
 
 
 def _fetch_file(api: HfApi, repo: str, commit: str, listed: RepoFile) -> Path:
@@ -127,13 +133,14 @@ def upload(
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     api = HfApi(token=token, library_name="emgcodec")
-    card = _CARD_HEAD + (folder / CARD_FILE).read_text("utf-8")
+    config = load_config(folder)
+    card = _card_head(config.weights_license) + (folder / CARD_FILE).read_text("utf-8")
     files = [folder / name for name in LARGEST if name != CARD_FILE and (folder / name).is_file()]
     operations: list[CommitOperationAdd | CommitOperationDelete] = [
         CommitOperationAdd(path.name, path) for path in files
     ]
     operations.append(CommitOperationAdd(CARD_FILE, card.encode()))
-    message = f"Upload {load_config(folder).name}"
+    message = f"Upload {config.name}"
     with _explained(repo, None):
         api.create_repo(repo, private=private, exist_ok=True)
         there = api.model_info(repo)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import warnings
 from importlib import resources
 from pathlib import Path
 
@@ -45,9 +47,15 @@ def find_model(
     """
     name = DEFAULT_MODEL if name_or_path is None else str(name_or_path)
     here, known = _here(), published()
-    if name in here and revision is None:
+    released = not isinstance(name_or_path, Path) and (name in known or name in here)
+    if released and name_or_path is not None and os.path.isfile(Path(name) / CONFIG_FILE):
+        warnings.warn(
+            f"{name!r} is the released model; for the folder of that name give './{name}'",
+            stacklevel=3,
+        )
+    if released and name in here and revision is None:
         return here[name]
-    if name in known or name in here:
+    if released:
         repo = known.get(name, "")
         if not repo and name in here:
             raise ModelError(
@@ -60,7 +68,7 @@ def find_model(
                 f"repository, or train it (`emgcodec train {name} --data corpora/ --out "
                 f"runs/{name}`), and give its folder; or name a repository 'org/name' of the Hub"
             )
-    elif Path(name).exists() or isinstance(name_or_path, Path):
+    elif os.path.exists(name) or isinstance(name_or_path, Path):
         if revision is not None:
             raise ModelError(f"revision={revision!r}: the folder {name!r} has none; leave it out")
         return Path(name)

@@ -12,6 +12,8 @@ import argparse
 import json
 from pathlib import Path
 
+from emgcodec.files import printable
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
@@ -48,13 +50,14 @@ def _show_tokens(path: Path) -> None:
     from emgcodec.tokens import Tokens
 
     tokens = Tokens.load(path)
-    print(tokens)
-    print(f"vocabulary    {tokens.vocab_id}\ncodec         {tokens.codec_id}")
-    print(f"valid frames  {int(tokens.valid.sum())} of {tokens.num_frames}")
-    print(f"calibration   {tokens.calibration or 'cold'}")
+    print(printable(tokens))
+    _say("vocabulary", tokens.vocab_id)
+    _say("codec", tokens.codec_id)
+    _say("valid frames", f"{int(tokens.valid.sum())} of {tokens.num_frames}")
+    _say("calibration", tokens.calibration or "cold")
     print(tokens.compression())
     for key, value in tokens.metadata.items():
-        print(f"{key:<13} {value}")
+        _say(key, value)
 
 
 def _verify(name: str | None) -> None:
@@ -76,20 +79,24 @@ def _show_model(name: str | None) -> None:
     from emgcodec.codec import Codec
 
     codec = Codec.from_pretrained(name)
-    bits = codec.bits_per_frame * codec.frame_rate
-    print(f"name          {codec.config.name}")
-    print(f"codec id      {codec.codec_id}\nvocabulary    {codec.vocab_id}")
-    print(f"sample rate   {codec.sample_rate} Hz inside; any from 100 Hz is resampled")
-    montage = codec.config.montage
-    print(f"electrodes    {'1 to 128, any montage' if montage is None else montage.name}")
-    print(f"frames        {codec.frame_rate:g} /s, receptive field {codec.receptive_field} samples")
-    print(
-        f"codes         {codec.num_codebooks} x {codec.codebook_size}, {codec.bits_per_frame} bits "
-        f"a frame, {bits:g} bit/s"
-    )
+    config = codec.config
+    _say("name", config.name)
+    _say("codec id", codec.codec_id)
+    _say("vocabulary", codec.vocab_id)
+    _say("sample rate", f"{codec.sample_rate} Hz inside; any from 100 Hz is resampled")
+    any_montage = "1 to 128, any montage"
+    _say("electrodes", any_montage if config.montage is None else config.montage.name)
+    field = f"receptive field {codec.receptive_field} samples"
+    _say("frames", f"{codec.frame_rate:g} /s, {field}")
+    bits = f"{codec.bits_per_frame} bits a frame, {codec.bits_per_frame * codec.frame_rate:g} bit/s"
+    _say("codes", f"{codec.num_codebooks} x {codec.codebook_size}, {bits}")
     for part in ("encoder", "codebooks", "decoder", "heads"):
-        print(f"{part:<13} {codec.num_parameters(part):,} parameters")
-    print(f"heads         {', '.join(codec.heads)}")
-    print(f"devices       {', '.join(codec.devices) or 'none known'}")
-    print(f"weights       {codec.config.weights_license or 'untrained'}")
-    print(json.dumps(dict(codec.config.provenance), indent=1, ensure_ascii=False))
+        _say(part, f"{codec.num_parameters(part):,} parameters")
+    _say("heads", ", ".join(codec.heads))
+    _say("devices", ", ".join(codec.devices) or "none known")
+    _say("weights", config.weights_license or "untrained")
+    print(json.dumps(dict(config.provenance), indent=1))
+
+
+def _say(what: str, fact: object) -> None:
+    print(printable(f"{what:<13} {fact}"))

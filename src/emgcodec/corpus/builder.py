@@ -14,7 +14,7 @@ from emgcodec.corpus.cluster import run_ray
 from emgcodec.corpus.formats import check_format
 from emgcodec.corpus.jobs import find_inputs, make_jobs
 from emgcodec.corpus.pool import run_local
-from emgcodec.corpus.settings import SPLITS, CorpusError, Settings, check_device
+from emgcodec.corpus.settings import SPLITS, CorpusError, Settings
 from emgcodec.corpus.shard import ShardMaker, load_codec
 from emgcodec.corpus.store import Report, Store
 from emgcodec.layouts import Layout
@@ -87,14 +87,20 @@ def build(
     Raises:
         CorpusError: if it cannot be made so, or `out` holds something else.
     """
+    from emgcodec.checks import check_device
+    from emgcodec.pretrained import find_model
+
     if engine not in ENGINES:
         raise CorpusError(f"engine={engine!r} is unknown: choose from {list(ENGINES)}")
     if workers < 1:
         raise CorpusError(f"workers={workers}: give at least 1")
-    if model is not None:  # workers may have another current folder
-        model = str(Path(model).resolve() if Path(model).is_dir() else model)
     check_device(device)
-    codec = load_codec(model, "cpu")
+    name = None
+    if model is not None:
+        folder = find_model(model if isinstance(model, str) else Path(model))
+        # Workers may have another current folder, or this model in another place.
+        name = str(folder.resolve() if folder == Path(model) else model)
+    codec = load_codec(name, "cpu")
     shape = (codec.num_codebooks, codec.codebook_size)
     settings = Settings(
         codec_id=codec.codec_id,
@@ -114,7 +120,7 @@ def build(
     jobs = make_jobs(find_inputs(inputs), settings)
     with Store(Path(out).resolve(), settings).opened() as store:
         todo = store.missing(jobs, retry)
-        make = ShardMaker(settings, str(store.folder), model, device, store.backend)
+        make = ShardMaker(settings, str(store.folder), name, device, store.backend)
         if engine == "local" or not todo:
             run = run_local(todo, make, workers)
         else:

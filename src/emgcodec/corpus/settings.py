@@ -83,17 +83,6 @@ class Settings:
         return list(self.splits)[int(np.searchsorted(ends, place, side="right"))]
 
 
-def check_device(device: str) -> None:
-    """Raises a `CorpusError` if torch has no such device here."""
-    import torch
-
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        problem = str(error).splitlines()[0]
-        raise CorpusError(f"device={device!r}: {problem}: choose another, cpu for one") from error
-
-
 def backend(device: str) -> dict[str, str]:
     """Kind of device and versions of libraries: where they are equal, so are the tokens."""
     import torch
