@@ -438,6 +438,7 @@ def test_a_row_that_needs_a_model_trains_it_first(
             codec = Codec(codec.config.replace(provenance=told))
             codec.load_state_dict(state)
         codec.eval().save_pretrained(args.out / "model")
+        (args.out / "log.jsonl").write_text('{"minutes": 1.0}\n{"minutes": 2.5}\n')
         return SimpleNamespace(returncode=0)
 
     monkeypatch.setattr(jobs.subprocess, "run", train)
@@ -462,7 +463,8 @@ def test_a_row_that_needs_a_model_trains_it_first(
     agreed = student["agreement"]["all"]
     assert (agreed["level 1"]["3dc/P1"], agreed["level 2"]["3dc/P1"]) == (1.0, 0.0)
     assert student["model"]["trained"] == {
-        "recipe": {"distill": {"teacher": "$RUNS/teacher-1/model"}}
+        "recipe": {"distill": {"teacher": "$RUNS/teacher-1/model"}},
+        "minutes": 2.5,
     }
     twin = json.loads((tmp_path / "twin.1.json").read_text())
     assert twin["model"]["parameters"] < student["model"]["parameters"]

@@ -12,7 +12,7 @@ import pytest
 from training import small_codec
 
 from emgcodec import Codec, list_pretrained
-from emgcodec.card import model_card
+from emgcodec.card import model_card, over_the_one_before
 from emgcodec.cli import main
 from emgcodec.evaluate.rows import PROTOCOL, ROWS
 from emgcodec.evaluate.study_tables import write_studies
@@ -228,6 +228,19 @@ def test_a_card_says_how_good_for_whom_and_what_is_not_shown(results: Path) -> N
     assert '"data": "3dc"' in card
 
 
+def test_a_student_is_held_against_the_model_whose_name_it_took() -> None:
+    rows = {"teacher": [made_up("teacher", fold, 0.50) for fold in range(5)]}
+    for score, verdict in ((0.49, "worse beyond that interval when cold"), (0.51, "not worse")):
+        rows["student"] = [made_up("student", fold, score) for fold in range(5)]
+        told = over_the_one_before("student", rows)
+        assert f"cold {100 * 0.5 * (score - 0.5):+.1f} " in told
+        assert "of 10 people" in told
+        assert verdict in told
+        config = small_codec().config.replace(name="student")
+        assert f"- {told}\n" in model_card(config, rows, parameters=1)
+    assert over_the_one_before("teacher", rows) == ""
+
+
 def test_a_loss_that_is_not_shown_is_called_so(tmp_path: Path) -> None:
     for name, other, cost in (
         (
@@ -239,7 +252,7 @@ def test_a_loss_that_is_not_shown_is_called_so(tmp_path: Path) -> None:
     ):
         config = small_codec().config.replace(name=name)
         for score, bounds in (
-            (0.55, "cold at most 2.5, device at most 4.0, calibrated at most 5.0"),
+            (0.55, "cold at most 2.50, device at most 4.00, calibrated at most 5.00"),
             (None, "cold not run, device not run, calibrated not run"),
         ):
             rows = {name: [codec_row(name, 0)]}

@@ -103,11 +103,14 @@ def test_typing_is_scored_for_each_person(
 
 
 def test_the_page_tells_what_is_lost(tmp_path: Path) -> None:
-    def write(name: str, variant: str, score: float, mode: str, corpus: str) -> None:
+    def write(
+        name: str, variant: str, score: float, mode: str, corpus: str, seconds: int = 1800
+    ) -> None:
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         people = {f"P{i}": score + 0.1 * i for i in range(4)}
-        result = {"row": variant, "fold": 0, "commit": "abc", "seconds": 1800,
+        result = {"row": variant, "fold": 0, "commit": "abc", "seconds": seconds,
+                  "trained": {"minutes": 20.0},
                   "command": f"emgcodec evaluate study {name} --data $EMGCODEC_DATA",
                   "bits_per_frame": 20, "encoder_parameters": 70_000,
                   "scores": {mode: {corpus: people}},
@@ -119,7 +122,7 @@ def test_the_page_tells_what_is_lost(tmp_path: Path) -> None:
         ("bottleneck-gestures", "calibrated", "3dc"),
         ("bottleneck-typing", "cold", "simulated typing"),
     ):
-        write(name, "none", 0.50, mode, corpus)
+        write(name, "none", 0.50, mode, corpus, seconds=600)  # its training was there before
         write(name, "rvq 2x1024", 0.45, mode, corpus)
     (tmp_path / "bottleneck-gestures" / "reading.md").write_text("It costs little.\n")
     (tmp_path / "did-not-work.md").write_text("Wishing.\n")

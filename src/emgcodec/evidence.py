@@ -210,6 +210,14 @@ def rerun(results: Sequence[Result]) -> tuple[str, str]:
     return command, ", ".join(at)
 
 
+def took(result: Result) -> float:
+    """Seconds of a job and of its model's training, which may have been there before."""
+    trained = result.get("trained") or result.get("model", {}).get("trained", {})
+    training = 60.0 * float(trained.get("minutes", 0.0))
+    seconds = float(result["seconds"])
+    return seconds if seconds > training else seconds + training
+
+
 def points(lost: float, most: float) -> str:
     """A table's cell: points lost, and at most so; ``not run`` where nobody has both scores."""
     return "not run" if np.isnan(lost) else f"{100 * lost:+.1f} (at most {100 * most:+.1f})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -35,11 +36,19 @@ def trained(recipe: str, out: Path, changes: Iterable[str], data: Path) -> Path:
     return out / "model"
 
 
-def training_of(codec: Codec, runs: Path) -> dict[str, Any]:
+def log_of(folder: Path) -> list[dict[str, Any]]:
+    """The lines that a training logged; none where there is no log."""
+    log = folder / "log.jsonl"
+    lines = log.read_text("utf-8").splitlines() if log.is_file() else ()
+    return [json.loads(line) for line in lines]
+
+
+def training_of(codec: Codec, folder: Path, runs: Path) -> dict[str, Any]:
     """What a codec says of its training; a teacher is told by its place among the runs.
 
     Args:
         codec: That was trained.
+        folder: Of its training, whose log tells the minutes.
         runs: Where trainings are.
     """
     told = dict(codec.config.provenance)
@@ -48,6 +57,8 @@ def training_of(codec: Codec, runs: Path) -> dict[str, Any]:
     if teacher and Path(teacher).is_relative_to(runs):
         place = f"$RUNS/{Path(teacher).relative_to(runs).as_posix()}"
         recipe["distill"] = recipe["distill"] | {"teacher": place}
+    if log := log_of(folder):
+        told["minutes"] = round(log[-1]["minutes"], 2)
     return told | ({"recipe": recipe} if recipe else {})
 
 

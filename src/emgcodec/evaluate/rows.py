@@ -151,7 +151,7 @@ def run_job(
     if row.recipe or row.of:
         codec = _codec(row.of or name, fold, data, runs, changes)
         require_strangers(codec, people(fold, "test") | people(fold, "validation"))
-        result |= {"model": _model(codec, runs)}
+        result |= {"model": _model(codec, _folder(row.of or name, fold, runs), runs)}
     if row.rival is not None:
         result |= _score_rival(row.rival, row.on, fold, data, codec)
     elif codec is not None and row.shared:
@@ -232,12 +232,12 @@ def scores_by_start(
     return scores
 
 
-def _model(codec: Codec, runs: Path) -> dict[str, Any]:
+def _model(codec: Codec, folder: Path, runs: Path) -> dict[str, Any]:
     """What a result says of the codec that was scored."""
     return {
         "codec_id": codec.codec_id,
         "parameters": codec.num_parameters(),
-        "trained": training_of(codec, runs),
+        "trained": training_of(codec, folder, runs),
     }
 
 

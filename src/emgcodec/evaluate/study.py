@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from statistics import mean
 from typing import Any
 
 from emgcodec.codec import Codec
-from emgcodec.evaluate.jobs import facts, trained, training_of
+from emgcodec.evaluate.jobs import facts, log_of, trained, training_of
 from emgcodec.evaluate.provenance import made_by
 from emgcodec.evaluate.rows import require_strangers
 from emgcodec.evidence import people
@@ -132,7 +131,7 @@ def run_study_job(
         "encoder_parameters": codec.num_parameters("encoder"),
         "codebook_parameters": codec.num_parameters("codebooks"),
         "head_parameters": codec.num_parameters("heads"),
-        "trained": training_of(codec, runs),
+        "trained": training_of(codec, folder(variant), runs),
         "losses": losses(folder(variant), recipe.optim.steps),
         "seconds": round(time.monotonic() - started),
     }
@@ -145,9 +144,8 @@ def losses(folder: Path, steps: int) -> dict[str, float]:
         folder: Of the training; empty where there is no log.
         steps: Of the encoder's part.
     """
-    log = folder / "log.jsonl"
-    lines = map(json.loads, log.read_text("utf-8").splitlines()) if log.is_file() else ()
-    told = [(line["step"] / steps, line["loss"]) for line in lines if line["step"] <= steps]
+    lines = (line for line in log_of(folder) if line["step"] <= steps)
+    told = [(line["step"] / steps, line["loss"]) for line in lines]
     found = {
         moment: [loss for share, loss in told if end - 0.1 < share <= end]
         for moment, end in _MOMENTS.items()

@@ -25,6 +25,7 @@ from emgcodec.evidence import (
     rerun,
     table_head,
     table_line,
+    took,
 )
 from emgcodec.files import written_beside
 from emgcodec.metrics import ERROR_KINDS
@@ -68,7 +69,7 @@ def _budget(found: Mapping[str, Results]) -> Iterator[str]:
     sums = np.zeros(4)
     for name, study in STUDIES.items():
         jobs = len(study.variants) * len(study.folds)
-        seconds = [result["seconds"] for each in found[name].values() for result in each]
+        seconds = _seconds(name, found[name])
         row = np.array([jobs, jobs * study.minutes / 60, len(seconds), sum(seconds) / 3600])
         yield _budget_line(f"`{name}`", row)
         sums += row
@@ -158,9 +159,10 @@ def _variants(study: Study, results: Results) -> Iterator[str]:
         if not found:
             yield f"| {variant} |" + " |" * (len(heads) - 2) + " not run |"
             continue
-        cells = [variant, _size(study, results, found[0])]
+        cells = [variant, _size(study, results, found[0], "encoder_parameters")]
         cells += [str(found[0]["bits_per_frame"]), _usage(found)]
-        cells += [_parts(found[0])] if study.compare is not None else []
+        if study.compare is not None:
+            cells += [f"{_size(study, results, found[0], 'parameters')}: {_parts(found[0])}"]
         curve = [[r["losses"][m] for r in found if r.get("losses")] for m in moments]
         cells += [" / ".join(f"{np.mean(each):.2f}" for each in curve if each)] if moments else []
         cells += [str(Summary.of(pooled(found, "scores", *place))) for place in shown]
@@ -182,19 +184,17 @@ def _variants(study: Study, results: Results) -> Iterator[str]:
             yield from ("", _verdict(study, results, place, study.tolerated))
 
 
-def _size(study: Study, results: Results, result: Result) -> str:
-    """Parameters of the encoder; of a student, as a share of its teacher's, too."""
-    own = result["encoder_parameters"]
+def _size(study: Study, results: Results, result: Result, part: str) -> str:
+    """Parameters of the encoder or of all; of a student, as a share of its teacher's, too."""
+    own = result[part]
     teacher = results.get(study.baselines[0]) if study.compare is not None else None
-    share = f" (1/{teacher[0]['encoder_parameters'] / own:.1f})" if teacher else ""
+    share = f" (1/{teacher[0][part] / own:.1f})" if teacher else ""
     return f"{_count(own)}{share}"
 
 
 def _parts(result: Result) -> str:
-    every, books, heads = (
-        _count(result[name]) for name in ("parameters", "codebook_parameters", "head_parameters")
-    )
-    return f"{every}: {books}, {heads}"
+    parts = (_count(result[f"{name}_parameters"]) for name in ("codebook", "head"))
+    return ", ".join(parts)
 
 
 def _count(parameters: int) -> str:
@@ -337,15 +337,21 @@ def _loss(
     return paired_loss_over_trainings(*((second, first) if study.error else (first, second)))
 
 
+def _seconds(name: str, results: Results) -> list[float]:
+    """How long each job took, with its training unless that is the evidence table's."""
+    found = [result for each in results.values() for result in each]
+    return [result["seconds"] if STUDIES[name].row else took(result) for result in found]
+
+
 def _rerun(name: str, results: Results) -> Iterator[str]:
     found = [result for each in results.values() for result in each]
     if not found:
         yield f"Not run: `emgcodec evaluate study {name}`."
         return
     _, commits = rerun(found)
-    hours = sum(r["seconds"] for r in found) / 3600
+    seconds = _seconds(name, results)
     data = " --data $EMGCODEC_DATA" if re.search("--data", found[0]["command"]) else ""
     yield (
-        f"`emgcodec evaluate study {name}{data}`, commit {commits}; {len(found)} jobs, {hours:.1f} "
-        f"core-hours, the longest {max(r['seconds'] for r in found) / 60:.0f} min."
+        f"`emgcodec evaluate study {name}{data}`, commit {commits}; {len(found)} jobs, "
+        f"{sum(seconds) / 3600:.1f} core-hours, the longest {max(seconds) / 60:.0f} min."
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from emgcodec.card import TEACHER_OF, TUNING, over_the_one_before
 from emgcodec.evaluate.reconstruction import WAYS
 from emgcodec.evaluate.rows import PROTOCOL, ROWS
 from emgcodec.evidence import (
@@ -21,6 +22,7 @@ from emgcodec.evidence import (
     rerun,
     table_head,
     table_line,
+    took,
 )
 from emgcodec.files import write_section, written_beside
 
@@ -41,16 +43,6 @@ _COMPARED = {
 }
 """Rows, and those that they are held against."""
 
-_TUNING = (
-    "one recipe for all folds was chosen on people who select in some of them, and who test in "
-    "another. While it grew, three versions were scored on the people who test in fold 0 (3dc "
-    "calibrated 36.1, 42.0, 42.5); then that recipe was scored on all folds (52.0). This one, with "
-    "heads of their own and readers that learn last, was chosen on people who select in fold 0, "
-    "and scored once on all folds. It is the teacher's. The student learns from it with a rate and "
-    "weights that were chosen on people who select; that a tenth of the encoder is enough, and a "
-    "fiftieth is not, was seen on people who test in folds 0 to 2, of the same trainings. The open "
-    "models have the settings of these two, untried."
-)
 _CONTROLS = (
     "with shuffled labels a discriminant that was tuned to nothing may lie a little below chance; "
     "what is cut into stretches of one gesture has no label before, so that `time since the start` "
@@ -73,7 +65,7 @@ def results_page(results: Results) -> str:
         "bootstrap over people] ± standard deviation over people.",
         "",
         *(f"- {name}: {text}." for name, text in PROTOCOL.items()),
-        f"- tuning: {_TUNING}",
+        f"- tuning: {TUNING}",
         f"- controls: {_CONTROLS}",
         "",
         "## Gestures",
@@ -115,6 +107,8 @@ def _gains(results: Results) -> Iterator[str]:
             continue
         yield from ("", *_gain_table(results, row, (ROWS[row].title, ""), rivals))
     yield ""
+    for name in TEACHER_OF:
+        yield from filter(None, (over_the_one_before(name, results), ""))
 
 
 def _gain_table(
@@ -203,13 +197,18 @@ def _reconstruction(results: Results) -> Iterator[str]:
 
 def _jobs(results: Results) -> Iterator[str]:
     yield from ("## How to rerun", "")
-    yield "With the corpora in `$EMGCODEC_DATA`; what is there is not made again."
-    yield from ("", *table_head(["row", "command", "folds", "commit", "longest job"]))
+    yield (
+        "With the corpora in `$EMGCODEC_DATA`; what is there is not made again. Rows of different "
+        "commits are of different trainings, though of one recipe and seed; each file has the id "
+        "of its codec."
+    )
+    heads = ["row", "command", "folds", "commit", "longest job and its training"]
+    yield from ("", *table_head(heads))
     for name, row in ROWS.items():
         found = results.get(name, ())
         made = rerun(found) if found else (f"emgcodec evaluate run --row {name}", "not run")
         command, commits = made[0].replace(" --data $EMGCODEC_DATA", ""), made[1]
-        longest = f"{max(r['seconds'] for r in found) / 60:.0f} min" if found else ""
+        longest = f"{max(map(took, found)) / 60:.0f} min" if found else ""
         yield f"| {row.title} | `{command}` | {len(found)} of {NUM_FOLDS} | {commits} | {longest} |"
     yield ""
 
@@ -231,7 +230,7 @@ def readme_table(results: Results) -> str:
         "Points of the student over others; in brackets the lower one-sided 95 % bound, by paired "
         "bootstrap over people. In rows `device` the rivals are cold: they know the device anyway. "
         "`on logarithms` is the LDA on logarithms of the features. flexemg is two people, and no "
-        "evidence.",
+        "evidence. " + over_the_one_before("student", results),
     ]
     rivals = {"teacher": "its teacher", "lda-context": "LDA", "lda-log-context": "on logarithms"}
     rivals |= {"kmeans": "k-means tokens"}
