@@ -103,11 +103,13 @@ def test_typing_is_scored_for_each_person(
 
 
 def test_the_page_tells_what_is_lost(tmp_path: Path) -> None:
+    tmp_path /= "studies"
+
     def write(
         name: str, variant: str, score: float, mode: str, corpus: str, seconds: int = 1800
     ) -> None:
         folder = tmp_path / name
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True, parents=True)
         people = {f"P{i}": score + 0.1 * i for i in range(4)}
         result = {"row": variant, "fold": 0, "commit": "abc", "seconds": seconds,
                   "trained": {"minutes": 20.0},
@@ -144,7 +146,13 @@ def test_the_page_tells_what_is_lost(tmp_path: Path) -> None:
     for variant in studies.STUDIES["bottleneck-gestures"].variants:
         write("bottleneck-gestures", variant, 0.45, "calibrated", "3dc")
     write_studies(tmp_path, tmp_path / "page.md")
-    assert "\n\nIt costs little.\n\n`emgcodec" in (tmp_path / "page.md").read_text()
+    page = (tmp_path / "page.md").read_text()
+    assert "\n\nIt costs little.\n\n`emgcodec" in page
+    assert "Made again at" not in page
+    write("../again/bottleneck-gestures", "none", 0.40, "calibrated", "3dc")
+    write_studies(tmp_path, tmp_path / "page.md")
+    told = "'none' of fold 0: calibrated 3dc 60.0 ± 11.2 (4 people), now 55.0."
+    assert told in (tmp_path / "page.md").read_text()
 
 
 @pytest.mark.parametrize("argv", [["bottle"], ["bottleneck-typing", "--variant", "pq"],

@@ -50,12 +50,14 @@ def write_studies(folder: Path, page: Path) -> None:
         "people [95 % interval by bootstrap over people] ± standard deviation over people. What is "
         "lost is told with its one-sided upper 95 % bound, by paired bootstrap over people, and "
         "over trainings where the same people were scored after several. Pictures are made of the "
-        "same files by `python docs/make_study_pictures.py`.",
+        "same files by `python docs/make_study_pictures.py`. A row of each was made again from "
+        "nothing, to `docs/results/again`: `--runs runs/again --studies docs/results/again`.",
         "",
     ]
     lines += _budget(found)
     for name, study in STUDIES.items():
         lines += _study(name, study, found[name], folder / name / "reading.md")
+        lines += _again(found[name], load_results(folder.parent / "again" / name))
     lines += _published(folder.parent / "distillation.json")
     if (closing := folder / "did-not-work.md").is_file():
         lines += ["## What did not work", "", closing.read_text("utf-8")]
@@ -335,6 +337,27 @@ def _loss(
     seeds = sorted(by_seed[0].keys() & by_seed[1].keys())
     first, second = ([each[seed] for seed in seeds] for each in by_seed)
     return paired_loss_over_trainings(*((second, first) if study.error else (first, second)))
+
+
+def _again(results: Results, again: Results) -> Iterator[str]:
+    """Whether what was made again from nothing is as it was, by the spread over its people."""
+    for variant, repeated in again.items():
+        folds = {r["fold"]: r for r in results.get(variant, ())}
+        for result in (r for r in repeated if r["fold"] in folds):
+            told = []
+            for place in _places({variant: [result]}):
+                both = folds[result["fold"]], result
+                before, now = (Summary.of(pooled([r], "scores", *place)) for r in both)
+                if before and now:
+                    then = (
+                        f"{100 * before.mean:.1f} ± {100 * before.sd:.1f} ({before.people} people)"
+                    )
+                    told.append(f"{' '.join(place)} {then}, now {100 * now.mean:.1f}")
+            yield (
+                f"Made again at commit `{result['commit']}`, {variant!r} of fold "
+                f"{result['fold']}: {'; '.join(told)}."
+            )
+            yield ""
 
 
 def _seconds(name: str, results: Results) -> list[float]:
