@@ -15,7 +15,8 @@ from emgcodec.plot import plot_tokens
 from emgcodec.simulate import Person, gesture_recording
 
 FRAMES, ZOOM = slice(100, 110), slice(100, 260)  # of the first and third picture
-SPAN = 4.0  # seconds that a point of the last picture stands for
+RATES = 200, 500, 1000, 2000, 4000  # Hz of the sources of the last picture
+SPAN = 4.0  # seconds that a point of the fourth picture stands for
 INK, COLOURS = "#22304a", ("#4e79a7", "#f28e2b")
 
 
@@ -31,6 +32,8 @@ def draw(folder: Path) -> None:
     draw_levels(codec, tokens, folder / "levels.png")
     longer = gesture_recording(person, *where, hold=1.5, rest=0.5, repetitions=3, seed=2)
     draw_calibration(codec, longer, calibration, folder / "calibration.png")
+    sources = [gesture_recording(person, rec.montage, rate, seed=2) for rate in RATES]
+    draw_rates([codec.tokenize(source) for source in sources], folder / "rates.png")
 
 
 def panels(rows: int, height: float) -> tuple[Figure, list[Axes]]:
@@ -95,6 +98,26 @@ def draw_calibration(codec: Codec, rec: Recording, calibration: Calibration, pat
         axis.plot(times, 100 * shares, "o-", color=COLOURS[level], label=f"level {level}")
     axis.set(xlim=(0, rec.duration), ylim=(0, 100))
     axis.set_ylabel("same codes, %", fontsize=9)
+    axis.legend(frameon=False, fontsize=8)
+    figure.savefig(path)
+
+
+def draw_rates(tokens: list[Tokens], path: Path) -> None:
+    """Bits a second of one signal at several rates, and of its tokens."""
+    rates = [each.compression() for each in tokens]
+    figure, (axis,) = panels(1, 2.6)
+    told = {
+        "float32": [rate.float32 for rate in rates],
+        "int16": [rate.int16 for rate in rates],
+        "tokens with levels of electrodes": [rate.codes + rate.side for rate in rates],
+    }
+    for (name, bits), colour in zip(told.items(), ("#b9c1cd", *COLOURS), strict=True):
+        axis.plot(RATES, bits, "o-", color=colour, label=name)
+    axis.set(xscale="log", yscale="log", ylim=(100, None))
+    axis.set_xticks(RATES, [str(rate) for rate in RATES])
+    axis.minorticks_off()
+    axis.set_xlabel("source, Hz", fontsize=9)
+    axis.set_ylabel(f"bit/s, {len(tokens[0].montage)} electrodes", fontsize=9)
     axis.legend(frameon=False, fontsize=8)
     figure.savefig(path)
 
