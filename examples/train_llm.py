@@ -95,7 +95,7 @@ def simulate(folder: Path, persons: int) -> Path:
     for person in range(persons):
         for take in range(4):
             # None of those from whom the bundled codec learned.
-            rec = gesture_recording(Person.draw(1000 + person), "myo", 200.0, seed=take)
+            rec = gesture_recording(Person.draw(5000 + person), "myo", 200.0, seed=take)
             rec.metadata |= {"dataset": "simulated", "subject": f"S{person}", "session": "0"}
             write(rec, folder / f"S{person}-{take}.h5")
     return folder

@@ -232,6 +232,24 @@ def test_an_interrupt_leaves_a_checkpoint(
     assert_same_model(tmp_path / "out", straight)
 
 
+def test_a_training_of_an_older_recipe_goes_on(
+    straight: Path, corpus: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = recipe(tmp_path, "run.checkpoint_steps=1")
+    with monkeypatch.context() as patch:
+        stop_at(patch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        assert train(wanted, tmp_path, **corpus) is None
+    path = tmp_path / "checkpoint.safetensors"
+    saved = Checkpoint.load(path)
+    older = saved.recipe.to_dict()
+    del older["codebooks"], older["run"]["precision"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Recipe, "to_dict", lambda _: older)
+        saved.save(path)
+    assert train(wanted, tmp_path, **corpus, resume=True)
+    assert_same_model(tmp_path, straight)
+
+
 @pytest.mark.usefixtures("_interruptible")
 def test_signals_that_are_ignored_stay_so() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -309,6 +327,8 @@ def test_two_processes_share_gradients_and_codebooks(
     corpus: dict[str, Path], tmp_path: Path
 ) -> None:
     changes = ["--set", "model.overrides.quantizer.dead_below=0.8", "--set", "run.log_steps=1"]
+    # Heads of their own learn in the process alone that drew their people.
+    changes += ["--set", "model.own_heads=true", "--set", "data.batch_size=2"]
     argv = ["train", str(write_recipe(tmp_path)), "--out", str(tmp_path / "out"), *changes]
     argv += [f"--{name}={path}" for name, path in corpus.items()]
     script = Path(__file__).with_name("two_processes.py")

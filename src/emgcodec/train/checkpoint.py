@@ -77,7 +77,8 @@ class Checkpoint:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             if facts.pop("format_version") != _FORMAT_VERSION:
                 raise ConfigError(f"{path} is of another version of emgcodec")
-            return cls(Recipe.from_dict(facts.pop("recipe")), **facts, tensors=tensors)
+            recipe = _completed(facts.pop("recipe"))
+            return cls(Recipe.from_dict(recipe), **facts, tensors=tensors)
         except (
             SafetensorError,
             LookupError,
@@ -108,16 +109,23 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
 
 
+def _completed(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """An older recipe with the defaults of what it does not know yet."""
+    known = {
+        section: usual | recipe.get(section, {}) for section, usual in Recipe.defaults().items()
+    }
+    return {**recipe, **known}
+
+
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     """Dotted names of what makes two recipes' models differ, both from `Recipe.to_dict`.
 
     What an older recipe does not know yet has its default, which changes nothing.
     """
-    usual = Recipe.defaults()
+    b = _completed(b)
     return [
         f"{section}.{name}"
         for section in a
         for name in a[section]
-        if a[section][name] != b.get(section, {}).get(name, usual[section][name])
-        and not (section == "run" and name in _FREE)
+        if a[section][name] != b[section][name] and not (section == "run" and name in _FREE)
     ]

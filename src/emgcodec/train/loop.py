@@ -292,12 +292,17 @@ class Training:
         return terms | {"loss": total}, facts
 
     def _average_gradients(self) -> None:
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        mean = self.fabric.all_reduce(torch.cat([g.flatten() for g in gradients]), reduce_op="mean")
-        for gradient, part in zip(
-            gradients, mean.split([g.numel() for g in gradients]), strict=True
-        ):
-            gradient.copy_(part.view_as(gradient))
+        """Over processes; who has none counts as zero, as a head does whose people were not drawn.
+
+        What nobody has a gradient for keeps none, so that the optimizer leaves it alone.
+        """
+        known = torch.tensor([float(p.grad is not None) for p in self.parameters])
+        own = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
+        flat = torch.cat([known.to(self.codec.device), *(g.flatten() for g in own)])
+        mean = self.fabric.all_reduce(flat, reduce_op="mean")
+        known, *parts = mean.split([len(own), *(g.numel() for g in own)])
+        for parameter, anybody, part in zip(self.parameters, known > 0, parts, strict=True):
+            parameter.grad = part.view_as(parameter) if anybody else None
 
     def _agree(self, seconds: float, stop: bool) -> tuple[float, bool]:
         """The first process's time, and whether any process was asked to stop."""

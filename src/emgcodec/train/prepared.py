@@ -33,7 +33,8 @@ from emgcodec.train.data import SIMULATED, Segment, prepare
 from emgcodec.train.recipe import DataRecipe
 from emgcodec.train.sessions import DATASET, find_splits
 
-_PREPARES = ("signal.py", "gestures.py", "text.py", "recording.py", "io/*.py", "train/data.py")
+_PREPARES = ("signal.py", "gestures.py", "text.py", "montage.py", "labels.py", "recording.py",
+             "io/*.py", "train/data.py")  # fmt: skip
 _SIMULATES = ("simulate/*.py", "gestures.py")
 """Files that decide what prepared and what simulated recordings look like."""
 
