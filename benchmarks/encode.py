@@ -184,7 +184,7 @@ def page(result: dict[str, Any]) -> str:
     lines = [
         "# Encoding speed",
         "",
-        f"Made by `{result['command']}` at commit `{result['commit'][:12]}` "
+        f"Made by `{result['command']}` at commit `{result['commit']}` "
         f"({versions_of(result)}; one thread of "
         f"{result['machine']}). Ratios are medians over rounds of one run. The floor is the time "
         "of the operations that the codec needs (products, fast Fourier transform, attention "

@@ -370,7 +370,7 @@ def page(result: dict[str, Any]) -> str:
         "parameters were set by hand until these tables came out near each other, and are frozen: "
         "other numbers are another version (`tests/test_simulate.py` watches).",
         "",
-        f"Made by `{result['command']}` at commit `{result['commit'][:12]}` "
+        f"Made by `{result['command']}` at commit `{result['commit']}` "
         f"({versions_of(result)}). Real people are those "
         "of the training split ("
         + ", ".join(f"{n} {b['real']['people']}" for n, b in result["corpora"].items())

@@ -240,7 +240,7 @@ def main() -> None:
     }
     write_json(args.json, result)
     if args.page:
-        made = f"Commit `{result['commit'][:12]}`, {versions_of(result)}, {result['machine']}."
+        made = f"Commit `{result['commit']}`, {versions_of(result)}, {result['machine']}."
         write_section(args.page, "benchmark", f"{text}\n\n{made}")
 
 

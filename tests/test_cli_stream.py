@@ -14,6 +14,7 @@ from pathlib import Path
 from subprocess import PIPE
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from helpers import codec_for
@@ -106,6 +107,16 @@ def test_a_calibrated_file_as_packets(
     assert (unpacker.lost, unpacker.skipped) == (0, 0)
 
 
+def test_a_signal_of_a_file_of_several(
+    model: str, codec: Codec, armband: Recording, tmp_path: Path, capsys: Any
+) -> None:
+    with h5py.File(tmp_path / "two.h5", "w") as file:
+        file["left"], file["right"] = armband.emg, armband.emg[:3]
+    stated = ("--sample-rate", 1000, "--montage", "cuff8", "--dataset", "left", "--fast")
+    assert run("stream", tmp_path / "two.h5", *stated, "--model", model) == 0
+    assert_lines(capsys.readouterr().out, codec, heard(codec, armband.emg))
+
+
 def test_a_file_takes_its_time(
     armband: Recording, codec: Codec, model: str, tmp_path: Path, capsys: Any
 ) -> None:
@@ -135,6 +146,9 @@ def test_a_sample_that_is_cut_short_is_told_and_the_rest_is_written(
         (["nothing.npy"], "nothing.npy"),
         ([], "required"),
         (["rec.npy", "--lsl", "Armband"], "not allowed"),
+        (["-", "--dataset", "left"], "--dataset and --fast are for files"),
+        (["--lsl", "Armband", "--fast"], "--dataset and --fast are for files"),
+        (["--lsl", "Armband", "--sample-rate", "200"], "--sample-rate 200: an LSL stream states"),
     ],
 )
 def test_what_cannot_be_streamed(argv: list[str], complaint: str, model: str, capsys: Any) -> None:

@@ -34,6 +34,8 @@ from emgcodec import (
     sample,
 )
 from emgcodec.calibration import save_calibrations
+from emgcodec.config import SignalHeadConfig
+from emgcodec.montage import Electrode
 
 PARAMETERS = {  # encoder (before the quantizer), codebooks, decoder, heads
     "emg-codec": (276_240, 524_288, 422_448, 25_443),
@@ -554,3 +556,60 @@ def test_a_model_knows_the_devices_of_those_it_learned_from(tmp_path: Path) -> N
     codec.save_pretrained(tmp_path / "model")
     assert not path.exists()
     assert Codec.from_pretrained(tmp_path / "model").devices == {}
+
+
+def test_weights_that_cannot_be_stored_stay_as_they_are(tmp_path: Path) -> None:
+    codec = Codec(codec_for("student").config)
+    codec.load_state_dict(codec_for("student").state_dict())
+    name, weight = next(iter(codec.named_parameters()))
+    weight.data.flatten()[0] = 1e5
+    before = weight.clone()
+    with pytest.raises(ModelError, match=rf"{name}.*float16"):
+        codec.save_pretrained(tmp_path / "model")
+    assert torch.equal(weight, before)
+    assert not (tmp_path / "model").exists()
+
+
+def test_metadata_that_tokens_cannot_hold_is_left_out() -> None:
+    told = {"age": float("nan"), "bits": np.int64(12), "arm": "left", "list": [1]}
+    rec = Recording(emg(codec_for("student"), 4000)[0].numpy(), 2000, metadata=told)
+    tokens = codec_for("student").tokenize(rec)
+    kept = {k: v for k, v in tokens.metadata.items() if k in told}
+    assert kept == {"bits": 12, "arm": "left"}
+    assert tokens.compression().adc
+
+
+def test_a_path_is_no_calibration(tmp_path: Path) -> None:
+    codec, x = codec_for("student"), np.ones((8, 400))
+    with pytest.raises(CalibrationError, match=r"calibration='x\.cal'.*Calibration\.load"):
+        codec.tokenize(x, sample_rate=2000, calibration="x.cal")  # type: ignore[arg-type]
+    with pytest.raises(CalibrationError, match="Calibration"):
+        codec.encode_stream(montage="myo", calibration="x.cal")  # type: ignore[arg-type]
+
+
+def test_montages_by_name_for_each_item() -> None:
+    codec = codec_for("student")
+    codes = codec.encode(torch.randn(2, 8, 4000) * 20, montage=["myo", "myo"])
+    spectra = [codec.decode_spectrum(codes, m) for m in ("myo", ["myo", "myo"])]
+    assert torch.equal(*spectra)
+
+
+def test_rows_beyond_a_fixed_montage_are_padding() -> None:
+    codec = codec_for("emg-codec")
+    assert codec.config.montage is not None
+    x = emg(codec, 40 * codec.hop_length)
+    more = torch.cat([x, torch.ones(len(x), 8, x.shape[-1])], dim=1)
+    whole = codec.encode(more, montage=[codec.config.montage])
+    assert torch.equal(whole, codec.encode(x))
+
+
+def test_montages_that_a_frontend_cannot_split_are_refused() -> None:
+    uneven = Montage("uneven", tuple(Electrode(int(k > 2), 45.0 * k) for k in range(8)))
+    with pytest.raises(ConfigError, match=r"uneven.*bands"):
+        Codec.from_preset("emg-codec", montage=uneven)
+
+
+def test_the_signal_head_has_its_name() -> None:
+    heads = {"wave": SignalHeadConfig()}
+    with pytest.raises(ConfigError, match="'wave'"):
+        Codec(codec_for("student").config.replace(heads=heads))

@@ -108,6 +108,9 @@ def test_a_turned_band_is_found_and_put_right(worn: Recording, steps: int) -> No
     correlation = [np.corrcoef(a, b)[0, 1] for a, b in zip(again.emg[order], worn.emg, strict=True)]
     assert min(correlation) > 0.5
     assert again.montage == worn.montage  # nothing is changed unasked
+    apart = worn.montage.rotated(10.0)  # no electrode of the ring is at 0 degrees
+    other = find_rotation(again.with_montage(apart), before.with_montage(apart))
+    assert other.degrees % 360 == pytest.approx(45 * steps % 360)
 
 
 def test_only_rings_of_one_device_can_be_compared(worn: Recording) -> None:

@@ -128,6 +128,13 @@ def test_with_montage_leaves_the_first_recording_alone() -> None:
         rec.with_montage("3dc")
 
 
+def test_what_is_said_of_a_recording_is_its_own() -> None:
+    rec = Recording(np.ones((8, 100)), 1000, montage="myo", metadata={"subject": "A"})
+    for twin in (rec.with_montage(Montage.ring(8)), rec.remap("myo"), rec.crop(0, 0.05)):
+        twin.metadata["subject"] = "B"
+    assert rec.metadata == {"subject": "A"}
+
+
 def test_crop_shifts_signal_clock_and_events() -> None:
     events = [
         Event(0, 2, "before"),

@@ -330,6 +330,17 @@ def test_a_gap_is_so_many_missing_samples() -> None:
     assert not joined(b)[1][24:42].any()
 
 
+def test_a_gap_before_the_first_number_does_not_begin_to_count() -> None:
+    codec = quantized("student")
+    x = worn(codec, 3000)
+    stream = codec.encode_stream(montage=montage_of(codec))
+    parts = [stream.push_gap(500), stream.push(x[:, :1000], start=10**9)]
+    parts += [stream.push(x[:, 1200:], start=10**9 + 1200), stream.flush()]
+    whole = np.concatenate([np.full((len(x), 500), np.nan, np.float32), x], axis=1)
+    whole[:, 1500:1700] = np.nan
+    assert_tokens(codec, whole, joined(parts))
+
+
 def test_the_student_takes_a_hundred_thousand_samples_at_once() -> None:
     """More than a step takes, and than the buffer of a session."""
     codec = codec_for("bundled student")

@@ -116,6 +116,25 @@ def test_loss_damage_repeats_and_reordering_become_gaps(data: st.DataObject) -> 
     assert np.array_equal(b, expected[first : first + len(b)])  # and all that came in order
 
 
+def test_late_packets_of_any_stream_that_ended_begin_nothing() -> None:
+    codec = like()
+    codes, valid = frames(16)
+    streams = [sent(Packer(codec), codes, valid, 4) for _ in range(4)]
+    unpacker = Unpacker(codec)
+    for stream in streams[:3]:
+        received(unpacker, stream[:2])
+    assert len(received(unpacker, [streams[0][2], streams[1][2]])[1]) == 0
+    a, b = received(unpacker, streams[3])
+    assert np.array_equal(a, codes)
+    assert np.array_equal(b, valid)
+    assert (unpacker.beginnings, unpacker.late) == (4, 8)
+
+
+def test_codes_of_no_codec_are_not_packed() -> None:
+    with pytest.raises(WireError, match="vocab_id=''"):
+        Packer(like(vocab_id=""))
+
+
 def test_a_sender_that_begins_anew_is_not_late() -> None:
     codec = like()
     codes, valid = frames(40)

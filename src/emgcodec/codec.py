@@ -16,7 +16,14 @@ from emgcodec.card import model_card
 from emgcodec.checks import check_device
 from emgcodec.config import CodecConfig
 from emgcodec.fitting import HeadFit, fit_head
-from emgcodec.folder import load_config, load_devices, load_tensors, save_model, stored_dtype
+from emgcodec.folder import (
+    load_config,
+    load_devices,
+    load_tensors,
+    require_finite,
+    save_model,
+    stored_dtype,
+)
 from emgcodec.golden import golden_tokens
 from emgcodec.hub import upload
 from emgcodec.montage import Montage
@@ -136,9 +143,16 @@ class Codec(TensorCodec):
 
     @torch.no_grad()
     def round_weights(self) -> Codec:
-        """Rounds the parameters to the type they are stored in: the file is the model."""
-        for name, tensor in self.state_dict().items():
-            tensor.copy_(tensor.to(stored_dtype(name, self.config)))
+        """Rounds the parameters to the type they are stored in: the file is the model.
+
+        Raises:
+            ModelError: if that type cannot hold them; they stay as they are.
+        """
+        tensors = self.state_dict()
+        rounded = {name: t.to(stored_dtype(name, self.config)) for name, t in tensors.items()}
+        require_finite(rounded, self.config)
+        for name, tensor in tensors.items():
+            tensor.copy_(rounded[name])
         return self
 
     @inference

@@ -338,6 +338,20 @@ class CodecConfig:
             require(
                 self.montage is not None, f"frontend {self.frontend.kind} needs a fixed montage"
             )
+        for name, head in self.heads.items():
+            require(
+                isinstance(head, SignalHeadConfig) == (name == "signal"),
+                f"heads: the head {name!r} is of kind {head.kind!r}; the one of kind 'signal' is "
+                "called so, and no other",
+            )
+        if isinstance(self.frontend, LogSpectrogramConfig) and self.montage is not None:
+            bands = [electrode.band for electrode in self.montage.electrodes]
+            even = [band for band in range(bands[-1] + 1) for _ in range(bands.count(bands[0]))]
+            require(
+                bands == even,
+                f"montage {self.montage.name!r} has bands {bands}: frontend log_spectrogram takes "
+                "bands of equally many electrodes, one after the other",
+            )
         hop = self.hop_length
         if isinstance(self.frontend, ConvConfig):
             product = 1

@@ -28,7 +28,7 @@ from emgcodec.stream import (
     check_calibration,
     electrode_order,
 )
-from emgcodec.tokens import Tokens
+from emgcodec.tokens import Tokens, storable
 
 _LEVEL_WINDOW = 128  # samples; divides every block
 
@@ -89,7 +89,7 @@ def tokenize(
             "no frame has a usable electrode: the signal is missing, flat, or too small or large "
             f"for unit={rec.unit!r} (µV, or ADC counts)"
         )
-    metadata = {k: v for k, v in rec.metadata.items() if isinstance(v, str | int | float | bool)}
+    metadata = storable(rec.metadata)
     if rec.montage.assumed:
         metadata["montage_assumed"] = True
     if missing := int(preparation.repair.missing.sum()):

@@ -46,6 +46,14 @@ def stored_dtype(name: str, config: CodecConfig) -> torch.dtype:
     return torch.float32 if name.endswith("codebooks") else getattr(torch, config.storage)
 
 
+def require_finite(stored: Mapping[str, Tensor], config: CodecConfig) -> None:
+    """Raises a `ModelError` if tensors of the stored type hold what it cannot."""
+    if bad := [name for name, tensor in stored.items() if not tensor.isfinite().all()]:
+        raise ModelError(
+            f"{_named(bad)} hold numbers that {config.storage} cannot: nothing was written"
+        )
+
+
 def save_model(
     directory: str | Path,
     config: CodecConfig,
@@ -64,8 +72,7 @@ def save_model(
         name: tensor.detach().cpu().to(stored_dtype(name, config)).contiguous()
         for name, tensor in tensors.items()
     }
-    if bad := [name for name, tensor in stored.items() if not tensor.isfinite().all()]:
-        raise ModelError(f"{bad} hold numbers that {config.storage} cannot: nothing was written")
+    require_finite(stored, config)
     # Its own `save_file` hides the file from everybody else.
     weights = save(stored, {"format": "pt"})
     table = config.to_dict() | {_HASH: hashlib.sha256(weights).hexdigest()}

@@ -242,6 +242,7 @@ class Recording:
             MontageError: if the montage has another number of electrodes.
         """
         twin = copy.copy(self)
+        twin.metadata = dict(self.metadata)
         twin.montage = resolve_montage(montage, self.num_electrodes)
         return twin
 
@@ -254,6 +255,7 @@ class Recording:
         target = Montage.preset(montage) if isinstance(montage, str) else montage
         order = tuple(self.montage.order_for(target, spare=True))
         twin = copy.copy(self)
+        twin.metadata = dict(self.metadata)
         twin._source = _Rows(self._source, order)
         twin.num_electrodes, twin.montage = len(order), target
         return twin

@@ -85,7 +85,7 @@ def _turns(montage: Montage) -> dict[float, list[int]]:
     """For each turn in degrees: where each electrode of the turned band sits in the old one."""
     angles = sorted({electrode.angle for electrode in montage.electrodes})
     turns = {}
-    for angle in angles:
+    for angle in (angle - angles[0] for angle in angles):
         try:
             turns[(angle + 180.0) % 360.0 - 180.0] = montage.order_for(montage.rotated(angle))
         except MontageError as error:

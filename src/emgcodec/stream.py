@@ -79,7 +79,8 @@ class EncodeStream:
         frame = stepper.hop_length / stepper.sample_rate
         self.latency = frame + resampling_lookahead(sample_rate, stepper.sample_rate)
         self._samples_at_once = max(1, int(stepper.block_frames * frame * sample_rate))
-        self._next: int | None = None  # number of the next sample
+        self._next = 0  # number of the next sample
+        self._counting = False  # whether samples came, which may have said so
         self._framings: dict[int, Framing] = {}
         self.reset()
 
@@ -113,14 +114,14 @@ class EncodeStream:
             )
         if start is not None:
             start = whole_number("start", start)
-        expected = (start or 0) if self._next is None else self._next
+        expected = self._next if start is None or self._counting else start
         gap = 0 if start is None else start - expected
         if not 0 <= gap <= _LONGEST_JUMP * self.sample_rate:
             raise RecordingError(
                 f"start={start}: the next sample is number {expected}, time goes neither back nor "
                 f"on by over {_LONGEST_JUMP:g} s; leave out what came twice, or reset() first"
             )
-        self._next = expected + gap + x.shape[-1]
+        self._next, self._counting = expected + gap + x.shape[-1], True
         return self._run(itertools.chain(self._missing(gap), self._framed(x)))
 
     def push_gap(self, num_samples: int) -> tuple[IntArray, BoolArray]:
@@ -137,7 +138,7 @@ class EncodeStream:
                 f"num_samples={num_samples}: time goes neither back nor on by over "
                 f"{_LONGEST_JUMP:g} s; reset() for what comes later"
             )
-        self._next = (self._next or 0) + num_samples
+        self._next += num_samples
         return self._run(self._missing(num_samples))
 
     def flush(self) -> tuple[IntArray, BoolArray]:
@@ -159,7 +160,7 @@ class EncodeStream:
             preparation = Preparation(*rates, len(self.montage), self._mains[slot])
             self._framings[slot] = Framing(preparation, self._stepper.hop_length)
         if len(slots) == self.batch_size:
-            self._next = None
+            self._next, self._counting = 0, False
             self._check, self._unjudged = UnitCheck(self._unit), _JUDGED_SECONDS
 
     def _framed(self, x: npt.NDArray[np.generic]) -> Iterator[list[tuple[FloatArray, BoolArray]]]:
@@ -242,6 +243,11 @@ def check_calibration(calibration: Calibration | None, sample_rate: float, unit:
     """Raises a `CalibrationError` if it is of another rate, or of counts and not of volts."""
     if calibration is None:
         return
+    if not isinstance(calibration, Calibration):
+        raise CalibrationError(
+            f"calibration={calibration!r}: give a Calibration, from calibrate() or "
+            "Calibration.load(), or one of codec.devices"
+        )
     if calibration.sample_rate != sample_rate:
         raise CalibrationError(
             f"calibration is of {calibration.sample_rate:g} Hz, the signal of "

@@ -417,7 +417,8 @@ class TensorCodec(Network):
         if self.config.montage is not None:
             rows = [m.order_for(self.config.montage) for m in montages]
             montages = [self.config.montage] * batch
-            if any(row != list(range(electrodes)) for row in rows):
+            electrodes = len(self.config.montage)
+            if any(row != list(range(x.shape[1])) for row in rows):
                 order = torch.tensor(rows, device=x.device)
         if order is not None and mask is not None:
             mask = torch.stack([m[o] for m, o in zip(mask, order, strict=True)])
@@ -428,7 +429,7 @@ class TensorCodec(Network):
             last = min(first + self.block_frames, frames)
             block = hold_beyond(x, ends, first * hop, last * hop).to(torch.float32)
             if order is not None:
-                block = block.gather(1, order[..., None].expand_as(block))
+                block = block.gather(1, order[..., None].expand(-1, -1, block.shape[-1]))
             part = mask[..., first:last] if mask is not None and mask.ndim == 3 else mask
             latents, valid, state = self.latent_step(block, state, part)
             index = torch.arange(first, last, device=x.device)
@@ -493,6 +494,7 @@ class TensorCodec(Network):
         montage = self.config.montage if montage is None else montage
         if montage is None:
             raise MontageError("montage: say which electrodes to reconstruct, for example 'myo'")
-        if isinstance(montage, str):
-            montage = Montage.preset(montage)
+        if not isinstance(montage, Montage):
+            given = [montage] * batch if isinstance(montage, str) else montage
+            montage = [Montage.preset(m) if isinstance(m, str) else m for m in given]
         return super().init_state(batch, montage)["positions"]

@@ -400,16 +400,23 @@ def _finite(name: str, value: Any) -> float:
     return float(value)
 
 
+def storable(metadata: Mapping[str, Any]) -> Metadata:
+    """What tokens can hold of a recording's metadata: text, finite numbers and booleans."""
+    plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in metadata.items()}
+    return {
+        key: value
+        for key, value in plain.items()
+        if isinstance(key, str)
+        and (isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)))
+    }
+
+
 def _check_metadata(metadata: Mapping[str, Any]) -> Metadata:
     if not isinstance(metadata, Mapping):
         raise TokensError(f"metadata={metadata!r}: give a dict")
-    plain = {
-        key: value.item() if isinstance(value, np.generic) else value
-        for key, value in metadata.items()
-    }
-    for key, value in plain.items():
-        known = isinstance(key, str) and isinstance(value, str | int | float | bool)
-        if not known or (isinstance(value, float) and not math.isfinite(value)):
+    plain = storable(metadata)
+    for key, value in metadata.items():
+        if key not in plain:
             raise TokensError(
                 f"metadata[{key!r}]={value!r}: give text, a finite number or a boolean, or leave "
                 "it out"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
+from collections import deque
 from secrets import randbits
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,6 +26,7 @@ _MAGIC, _VERSION = b"EC", 1
 _HEADER, _CHECK, _CRC = struct.Struct("<2s4B4s4sII"), struct.Struct("<H"), struct.Struct("<I")
 _PAYLOAD = _HEADER.size + _CHECK.size  # where it begins
 _LONGEST_LOSS = 1 << 20  # frames; after more a stream begins anew
+_REMEMBERED = 1024  # streams that ended, whose late packets begin nothing
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -56,6 +58,8 @@ def _template(codec: Codec | Tokens) -> _Header:
     bits = (codec.codebook_size - 1).bit_length()
     try:
         vocabulary, maker = (bytes.fromhex(i[-8:]) for i in (codec.vocab_id, codec.codec_id))
+        if len(vocabulary) != 4 or len(maker) != 4:
+            raise ValueError("too short")
     except ValueError as error:
         raise WireError(
             f"vocab_id={codec.vocab_id!r} or codec_id={codec.codec_id!r} names no codec"
@@ -140,7 +144,7 @@ class Unpacker:
         self._template = _template(codec)
         self._buffer = bytearray()
         self._stream: int | None = None
-        self._ended: int | None = None  # the stream before
+        self._ended: deque[int] = deque(maxlen=_REMEMBERED)
         self.next_frame = self.beginnings = self.lost = self.late = self.skipped = 0
 
     def push(self, data: bytes = b"") -> tuple[IntArray, BoolArray]:
@@ -215,7 +219,7 @@ class Unpacker:
         """Whether a packet begins a stream."""
         if header.stream == self._stream:
             return header.first - self.next_frame > _LONGEST_LOSS
-        return header.stream != self._ended
+        return header.stream not in self._ended
 
     def _follow(
         self, header: _Header, frames: tuple[IntArray, BoolArray]
@@ -229,7 +233,9 @@ class Unpacker:
                     stacklevel=3,
                 )
             if header.stream != self._stream:
-                self._ended, self._stream = self._stream, header.stream
+                if self._stream is not None:
+                    self._ended.append(self._stream)
+                self._stream = header.stream
             self.next_frame = header.first
             self.beginnings += 1
         lost = header.first - self.next_frame

@@ -57,6 +57,10 @@ def run(args: argparse.Namespace) -> int:
     codec = Codec.from_pretrained(args.model)
     frame = codec.hop_length / codec.sample_rate
     find = _lsl if args.lsl else _stdin if args.path == "-" else _file
+    if find is not _file and (args.dataset or args.fast):
+        raise ValueError("--dataset and --fast are for files: leave them out")
+    if args.lsl and args.sample_rate:
+        raise ValueError(f"--sample-rate {args.sample_rate:g}: an LSL stream states its own")
     rate, unit, montage, blocks = find(args, codec.config.montage, frame)
     calibration = options.calibration(codec, args.calibration)
     stream = codec.encode_stream(
@@ -78,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
 def _file(args: argparse.Namespace, fixed: Montage | None, frame: float) -> Source:
     from emgcodec.io import read
 
-    rec = read(args.path, sample_rate=args.sample_rate, unit=args.unit, montage=args.montage)
+    rec = read(args.path, **options.stated(args))
 
     def blocks() -> Iterator[Block]:
         begin, done = time.monotonic(), 0.0

@@ -30,7 +30,6 @@ class CodecOutput:
 
     Attributes:
         latents: (B, D, T) before the quantizer.
-        quantized: (B, D, T) behind it; the latents themselves where there is none.
         codes: (B, K, T) int64, -1 where there is no frame; K is 0 without a quantizer.
         decoded: (B, D, T) what the heads read.
         valid: (B, T) frames with a signal.
@@ -41,7 +40,6 @@ class CodecOutput:
     """
 
     latents: Tensor
-    quantized: Tensor
     codes: Tensor
     decoded: Tensor
     valid: Tensor
@@ -282,7 +280,7 @@ class Network(nn.Module):
             result = self.quantizer(latents, valid, quantize)
             quantized, codes, stats = result.latents, result.codes, result.stats
             losses["commitment"] = result.commitment
-        made = latents.mT, quantized.mT, codes.mT
+        made = latents.mT, codes.mT
         if not read:
             return CodecOutput(*made, quantized.mT, valid, {}, losses, stats=stats)
         h, _ = self.decode_step(quantized, self.init_decode_state(len(x)))
