@@ -344,14 +344,6 @@ class CodecConfig:
                 f"heads: the head {name!r} is of kind {head.kind!r}; the one of kind 'signal' is "
                 "called so, and no other",
             )
-        if isinstance(self.frontend, LogSpectrogramConfig) and self.montage is not None:
-            bands = [electrode.band for electrode in self.montage.electrodes]
-            even = [band for band in range(bands[-1] + 1) for _ in range(bands.count(bands[0]))]
-            require(
-                bands == even,
-                f"montage {self.montage.name!r} has bands {bands}: frontend log_spectrogram takes "
-                "bands of equally many electrodes, one after the other",
-            )
         hop = self.hop_length
         if isinstance(self.frontend, ConvConfig):
             product = 1

@@ -22,6 +22,7 @@ from emgcodec.config import (
     ConvConfig,
     ElectrodeSetConfig,
     LogSpectrogramConfig,
+    require,
 )
 from emgcodec.nn.normalize import CausalNorm, State, in_cache
 from emgcodec.nn.positions import NUM_POSITION_FEATURES, position_features
@@ -152,8 +153,13 @@ class LogSpectrogram(SpectralFrontend):
         super().__init__(config, part.window, part.window // 2 + 1)
         assert config.montage is not None
         self.rolls = part.rolls
-        self.num_bands = 1 + max(e.band for e in config.montage.electrodes)
-        self.per_band = len(config.montage) // self.num_bands
+        bands = [electrode.band for electrode in config.montage.electrodes]
+        self.num_bands, self.per_band = 1 + max(bands), bands.count(0)
+        require(
+            bands == [band for band in range(self.num_bands) for _ in range(self.per_band)],
+            f"montage {config.montage.name!r} has bands {bands}: frontend log_spectrogram takes "
+            "bands of equally many electrodes, one after the other",
+        )
         self.dim = self.num_bands * part.mlp_dim
         size = self.per_band * self.num_features
         self.mlps = nn.ModuleList(nn.Linear(size, part.mlp_dim) for _ in range(self.num_bands))
