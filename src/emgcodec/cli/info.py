@@ -84,8 +84,8 @@ def _show_model(name: str | None) -> None:
     _say("codec id", codec.codec_id)
     _say("vocabulary", codec.vocab_id)
     _say("sample rate", f"{codec.sample_rate} Hz inside; any from 100 Hz is resampled")
-    any_montage = "1 to 128, any montage"
-    _say("electrodes", any_montage if config.montage is None else config.montage.name)
+    montage = config.montage
+    _say("electrodes", "1 to 128, any montage" if montage is None else montage.name)
     field = f"receptive field {codec.receptive_field} samples"
     _say("frames", f"{codec.frame_rate:g} /s, {field}")
     bits = f"{codec.bits_per_frame} bits a frame, {codec.bits_per_frame * codec.frame_rate:g} bit/s"

@@ -50,8 +50,8 @@ def write_studies(folder: Path, page: Path) -> None:
         "people [95 % interval by bootstrap over people] ± standard deviation over people. What is "
         "lost is told with its one-sided upper 95 % bound, by paired bootstrap over people, and "
         "over trainings where the same people were scored after several. Pictures are made of the "
-        "same files by `python docs/make_study_pictures.py`. A row of each was made again from "
-        "nothing, to `docs/results/again`: `--runs runs/again --studies docs/results/again`.",
+        "same files by `python docs/make_study_pictures.py`. Rows that were made again from "
+        "nothing lie in `docs/results/again`: `--runs runs/again --studies docs/results/again`.",
         "",
     ]
     lines += _budget(found)

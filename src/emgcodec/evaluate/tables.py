@@ -108,7 +108,8 @@ def _gains(results: Results) -> Iterator[str]:
         yield from ("", *_gain_table(results, row, (ROWS[row].title, ""), rivals))
     yield ""
     for name in TEACHER_OF:
-        yield from filter(None, (over_the_one_before(name, results), ""))
+        if told := over_the_one_before(name, results):
+            yield from (told, "")
 
 
 def _gain_table(
