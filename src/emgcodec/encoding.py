@@ -15,7 +15,7 @@ import numpy.typing as npt
 from emgcodec.calibration import Calibration, Calibrations
 from emgcodec.config import CodecConfig
 from emgcodec.io import read
-from emgcodec.montage import Montage, MontageError
+from emgcodec.montage import Montage, MontageError, as_montage
 from emgcodec.recording import Recording, RecordingError, check_sample_rate, one_ahead
 from emgcodec.signal import Framing, LevelMeter, Preparation, num_resampled, usable_electrodes
 from emgcodec.stream import (
@@ -149,7 +149,7 @@ def named_montage(montage: Montage | str | None, config: CodecConfig) -> Montage
     montage = config.montage if montage is None else montage
     if montage is None:
         raise MontageError("montage: say which electrodes, for example 'myo' or Montage.ring(8)")
-    return Montage.preset(montage) if isinstance(montage, str) else montage
+    return as_montage(montage)
 
 
 def _as_recording(

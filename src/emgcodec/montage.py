@@ -218,6 +218,11 @@ class Montage:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def as_montage(montage: Montage | str) -> Montage:
+    """The montage, or the device of that name."""
+    return Montage.preset(montage) if isinstance(montage, str) else montage
+
+
 def resolve_montage(montage: Montage | str | None, num_electrodes: int) -> Montage:
     """The montage of a signal with `num_electrodes` rows.
 
@@ -230,8 +235,7 @@ def resolve_montage(montage: Montage | str | None, num_electrodes: int) -> Monta
     """
     if montage is None:
         return Montage.ring(num_electrodes, assumed=True)
-    if isinstance(montage, str):
-        montage = Montage.preset(montage)
+    montage = as_montage(montage)
     if not isinstance(montage, Montage):
         raise MontageError(f"montage={montage!r}: give a Montage, a device name or None")
     if len(montage) != num_electrodes:

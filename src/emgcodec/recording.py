@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from emgcodec.montage import MAX_ELECTRODES, Montage, resolve_montage
+from emgcodec.montage import MAX_ELECTRODES, Montage, as_montage, resolve_montage
 
 BLOCK_SECONDS = 60.0
 MAX_BLOCK_VALUES = 1 << 24
@@ -241,8 +241,7 @@ class Recording:
         Raises:
             MontageError: if the montage has another number of electrodes.
         """
-        twin = copy.copy(self)
-        twin.metadata = dict(self.metadata)
+        twin = self._twin()
         twin.montage = resolve_montage(montage, self.num_electrodes)
         return twin
 
@@ -252,12 +251,17 @@ class Recording:
         Raises:
             MontageError: if some of its positions are missing here, listing them.
         """
-        target = Montage.preset(montage) if isinstance(montage, str) else montage
+        target = as_montage(montage)
         order = tuple(self.montage.order_for(target, spare=True))
-        twin = copy.copy(self)
-        twin.metadata = dict(self.metadata)
+        twin = self._twin()
         twin._source = _Rows(self._source, order)
         twin.num_electrodes, twin.montage = len(order), target
+        return twin
+
+    def _twin(self) -> Recording:
+        """The same, with metadata of its own."""
+        twin = copy.copy(self)
+        twin.metadata = dict(self.metadata)
         return twin
 
     def crop(self, start: float, end: float) -> Recording:

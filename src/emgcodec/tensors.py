@@ -21,7 +21,7 @@ from emgcodec.checks import (
     check_signal,
 )
 from emgcodec.config import LabelHeadConfig
-from emgcodec.montage import Montage, MontageError, resolve_montage
+from emgcodec.montage import Montage, MontageError, as_montage, resolve_montage
 from emgcodec.nn.heads import LabelHead, SignalHead
 from emgcodec.nn.network import (
     CodecOutput,
@@ -482,7 +482,7 @@ class TensorCodec(Network):
             montage = self.config.montage
         if montage is None or isinstance(montage, str | Montage):
             return [resolve_montage(montage, electrodes)] * batch
-        montages = [Montage.preset(m) if isinstance(m, str) else m for m in montage]
+        montages = [as_montage(m) for m in montage]
         if len(montages) != batch or any(len(m) > electrodes for m in montages):
             raise MontageError(
                 f"montage: {len(montages)} given for {batch} items of {electrodes} rows; give "
@@ -494,7 +494,5 @@ class TensorCodec(Network):
         montage = self.config.montage if montage is None else montage
         if montage is None:
             raise MontageError("montage: say which electrodes to reconstruct, for example 'myo'")
-        if not isinstance(montage, Montage):
-            given = [montage] * batch if isinstance(montage, str) else montage
-            montage = [Montage.preset(m) if isinstance(m, str) else m for m in given]
-        return super().init_state(batch, montage)["positions"]
+        given = [montage] * batch if isinstance(montage, str | Montage) else montage
+        return super().init_state(batch, [as_montage(m) for m in given])["positions"]

@@ -86,6 +86,8 @@ def build(
 
     Raises:
         CorpusError: if it cannot be made so, or `out` holds something else.
+        CodecError: if there is no such device.
+        ModelError: if there is no such model.
     """
     from emgcodec.checks import check_device
     from emgcodec.pretrained import find_model

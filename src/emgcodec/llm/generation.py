@@ -13,7 +13,7 @@ from torch import Tensor
 from emgcodec.codec import Codec
 from emgcodec.layouts import SPECIALS
 from emgcodec.llm.vocabulary import EmgVocabulary, LLMError
-from emgcodec.montage import Montage
+from emgcodec.montage import Montage, as_montage
 from emgcodec.tokenizer import code_tensor, level_in
 from emgcodec.tokens import Tokens
 
@@ -85,7 +85,7 @@ def generated_tokens(
     """
     vocabulary = EmgVocabulary.of(tokenizer)
     vocabulary.check(codec.vocab_id)
-    montage = Montage.preset(montage) if isinstance(montage, str) else montage
+    montage = as_montage(montage)
     listed = [int(i) for i in ids]
     starts = [i for i, each in enumerate(listed) if each == vocabulary.open]
     ends = [i for i, each in enumerate(listed) if each == vocabulary.close]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import firwin, upfirdn
 
-from emgcodec.montage import Montage
+from emgcodec.montage import Montage, as_montage
 from emgcodec.recording import MAX_BLOCK_VALUES, Event, Recording
 from emgcodec.simulate.anatomy import Person, Wearing
 from emgcodec.simulate.arm import LEAD, PAGE, Arm, Performance
@@ -161,7 +161,7 @@ def record(
         SimulationError: if an argument cannot be.
         MontageError: for an unknown device name.
     """
-    montage = Montage.preset(montage) if isinstance(montage, str) else montage
+    montage = as_montage(montage)
     if not isinstance(montage, Montage):
         raise SimulationError(f"montage={montage!r}: give a Montage or a device name")
     if unit not in ("uV", "adc"):
