@@ -222,6 +222,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--presets", nargs="*", help="only these")
     args = parser.parse_args()
+    if args.page and not args.json:
+        parser.error("--page tells what --json holds: give both")
     torch.set_num_threads(1)
     torch.manual_seed(0)
     from emgcodec import list_presets

@@ -223,6 +223,8 @@ def main() -> None:
     parser.add_argument("--page", type=Path, help="and the table into this page")
     parser.add_argument("--rounds", type=int, default=20)
     args = parser.parse_args()
+    if args.page and not args.json:
+        parser.error("--page tells what --json holds: give both")
     torch.set_num_threads(1)
     torch.manual_seed(0)
     if hasattr(os, "sched_setaffinity"):

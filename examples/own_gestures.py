@@ -10,11 +10,8 @@ of the rest fits the head, those between them test it. With --json the result is
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import subprocess
 from collections import defaultdict
-from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 
@@ -22,6 +19,8 @@ import numpy as np
 import torch
 
 from emgcodec import Calibration, Codec, Recording, read_all
+from emgcodec.evaluate.provenance import made_by
+from emgcodec.files import write_json
 from emgcodec.metrics import balanced_accuracy
 from emgcodec.simulate import Person, gesture_recording
 from emgcodec.train.data import reaction_time
@@ -61,7 +60,7 @@ def accuracy(codec: Codec, tests: list[tuple[Recording, Calibration]], reaction:
         best = codec.predict(codes, "mine")[0].argmax(dim=-1).numpy()
         time = tokens.token_times() - rec.start_time
         for event in rec.events:
-            inside = tokens.valid & (time > event.start + reaction) & (time <= event.end)
+            inside = tokens.valid & event.during(time, reaction)
             if event.label in labels:
                 truth.append(np.full(inside.sum(), labels.index(event.label)))
                 guess.append(best[inside])
@@ -110,20 +109,15 @@ def main() -> None:
     scores = [facts["balanced_accuracy"] for facts in people.values()]
     print(f"mean over {len(scores)} people: {statistics.mean(scores):.2f}")
     if args.json:
-        commit = ["git", "rev-parse", "HEAD"]
-        result = {
+        named = " ".join(f"$EMGCODEC_DATA/{path.name}" for path in args.files)
+        result = made_by(f"python examples/own_gestures.py {named} --json {args.json}") | {
             "score": "balanced accuracy of frames on takes that the head was not fitted on; "
             "the first take of each session calibrates and is not scored; state reset at each "
             "contiguous recording",
             "codec": model,
             "people": people,
-            "command": "python examples/own_gestures.py "
-            + " ".join(f"$EMGCODEC_DATA/{path.name}" for path in args.files)
-            + f" --json {args.json}",
-            "commit": subprocess.run(commit, capture_output=True, text=True).stdout.strip(),
-            "versions": {name: version(name) for name in ("emgcodec", "torch", "numpy", "scipy")},
         }
-        args.json.write_text(json.dumps(result, indent=1) + "\n")
+        write_json(args.json, result)
 
 
 if __name__ == "__main__":

@@ -320,6 +320,13 @@ def test_info_moves_no_cursor(here: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "weights       Free [31m name  another\n" in shown
 
 
+def test_an_error_moves_no_cursor(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("tokenize", "no\x1b[2Jfile.csv", "-o", "out") == 2
+    shown = capsys.readouterr().err
+    assert all(c.isprintable() for c in shown.replace("\n", ""))
+    assert "no [2Jfile.csv" in shown
+
+
 def test_a_signal_in_a_file_of_several_is_chosen_by_name(
     here: Path, armband: Recording, capsys: pytest.CaptureFixture[str]
 ) -> None:

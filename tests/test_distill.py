@@ -23,7 +23,7 @@ from emgcodec.train.losses import forward
 from emgcodec.train.recipe import DistillRecipe, LossRecipe, Recipe
 from emgcodec.train.result import add_own_heads
 from emgcodec.train.typing import TypingWindows
-from emgcodec.train.windows import Batch, Windows
+from emgcodec.train.windows import Batch, GestureWindows
 
 SHAPE = {"encoder.dim": 32, "encoder.blocks": 2, "encoder.heads": 2, "encoder.conv_groups": 4,
          "encoder.conv_position": 8, "encoder.window": 32, "encoder.dropout": 0.0,
@@ -197,7 +197,7 @@ def heard(codec: Codec) -> Batch:
     recipe = replace(recipe, data=replace(recipe.data, weights=weights))
     segments, _ = people()
     known = calibrations(segments, codec)
-    return Windows(segments, known, {}, codec, recipe.data, recipe.augment, 0).batch(0)
+    return GestureWindows(segments, known, {}, codec, recipe.data, recipe.augment, 0).batch(0)
 
 
 def test_codes_of_a_teacher_are_learned_through_its_own_codebooks() -> None:

@@ -45,6 +45,14 @@ def test_numbers_beyond_float32_are_infinite_and_not_an_error() -> None:
     np.testing.assert_array_equal(rec.emg, [[np.inf, 1e6]])
 
 
+def test_an_event_holds_frames_by_their_ends_and_may_leave_out_a_reaction() -> None:
+    times = np.array([0.5, 1.0, 1.5, 2.0, 2.5])
+    event = Event(1.0, 2.0, "fist")
+    assert event.during(times).tolist() == [False, False, True, True, False]
+    assert event.during(times, reaction=0.5).tolist() == [False, False, False, True, False]
+    assert not event.during(times, reaction=3.0).any()
+
+
 def test_facts_of_a_recording() -> None:
     events = [Event(0.1, 0.2, "fist")]
     facts = {"subject": "P01"}

@@ -33,7 +33,7 @@ from emgcodec.train.loop import TrainingError, train
 from emgcodec.train.losses import gesture_loss
 from emgcodec.train.processes import interrupts
 from emgcodec.train.recipe import Recipe
-from emgcodec.train.windows import Windows
+from emgcodec.train.windows import GestureWindows
 
 pytest.importorskip("lightning")
 
@@ -116,14 +116,14 @@ def log(out: Path) -> list[dict[str, float]]:
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int, how: Any) -> None:
     """Something happens while the windows of a step are drawn."""
-    batch = Windows.batch
+    batch = GestureWindows.batch
 
-    def interrupted(self: Windows, number: int, part: int = 0) -> Any:
+    def interrupted(self: GestureWindows, number: int, part: int = 0) -> Any:
         if number == step:
             how()
         return batch(self, number, part)
 
-    monkeypatch.setattr(Windows, "batch", interrupted)
+    monkeypatch.setattr(GestureWindows, "batch", interrupted)
 
 
 def test_steps_train_every_part(straight: Path) -> None:
@@ -264,7 +264,7 @@ def test_signals_that_are_ignored_stay_so() -> None:
 def test_a_finished_training_is_not_repeated(
     straight: Path, corpus: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Windows, "batch", lambda *_: pytest.fail("it trains"))
+    monkeypatch.setattr(GestureWindows, "batch", lambda *_: pytest.fail("it trains"))
     assert train(recipe(straight), straight, **corpus) == straight / "model"
     assert train(recipe(straight, "run.log_steps=1"), straight) == straight / "model"
     with pytest.raises(ConfigError, match=r"optim\.lr"):

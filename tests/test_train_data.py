@@ -29,7 +29,7 @@ from emgcodec.train.data import (
 )
 from emgcodec.train.prepared import load_prepared, sources
 from emgcodec.train.recipe import AugmentRecipe, DataRecipe
-from emgcodec.train.windows import Windows
+from emgcodec.train.windows import GestureWindows
 
 REST, FIST, OPEN = (GESTURES.index(name) for name in ("rest", "hand_close", "hand_open"))
 PLAIN = AugmentRecipe(rotation=0, dropout_share=0, gain=0)
@@ -40,7 +40,7 @@ def windows(
     recipe: AugmentRecipe = PLAIN,
     seed: int = 0,
     **changes: Any,
-) -> Windows:
+) -> GestureWindows:
     usual, codec = people()
     options: dict[str, Any] = {
         "seconds": 2.0,
@@ -50,7 +50,9 @@ def windows(
     known = calibrations(usual, codec)
     chosen = usual if segments is None else segments
     devices = usual_calibrations(usual, codec)
-    return Windows(chosen, known, devices, codec, DataRecipe(**options | changes), recipe, seed)
+    return GestureWindows(
+        chosen, known, devices, codec, DataRecipe(**options | changes), recipe, seed
+    )
 
 
 # Segments and labels

@@ -18,7 +18,7 @@ from emgcodec.train.loop import train
 from emgcodec.train.losses import gesture_loss, own_gesture_loss
 from emgcodec.train.recipe import Recipe
 from emgcodec.train.result import add_own_heads
-from emgcodec.train.windows import Batch, Windows
+from emgcodec.train.windows import Batch, GestureWindows
 
 pytest.importorskip("lightning")
 
@@ -73,15 +73,15 @@ def test_a_killed_training_goes_on_in_either_part(
     step: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    batch = Windows.batch
+    batch = GestureWindows.batch
     changes = (*PARTS, "run.checkpoint_steps=1")
 
-    def killed(self: Windows, number: int, part: int = 0) -> Any:
+    def killed(self: GestureWindows, number: int, part: int = 0) -> Any:
         if number == step:
             raise MemoryError
         return batch(self, number, part)
 
-    monkeypatch.setattr(Windows, "batch", killed)
+    monkeypatch.setattr(GestureWindows, "batch", killed)
     with pytest.raises(MemoryError):
         train(recipe(tmp_path, *changes), tmp_path, **corpus)
     monkeypatch.undo()
@@ -93,14 +93,14 @@ def test_the_last_part_takes_longer_windows_and_a_rate_of_its_own(
     corpus: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lengths: dict[int, tuple[int, int]] = {}
-    batch = Windows.batch
+    batch = GestureWindows.batch
 
-    def noted(self: Windows, number: int, part: int = 0) -> Any:
+    def noted(self: GestureWindows, number: int, part: int = 0) -> Any:
         found = batch(self, number, part)
         lengths[number] = (len(found.x), int(found.lengths.max()))
         return found
 
-    monkeypatch.setattr(Windows, "batch", noted)
+    monkeypatch.setattr(GestureWindows, "batch", noted)
     changes = (*PARTS, "run.log_steps=1", "decoder.lr=0.123")
     train(recipe(tmp_path, *changes), tmp_path, **corpus)
     assert [lengths[n] for n in (0, 7, 8, 12)] == [(3, 2000), (3, 2000), (2, 3000), (2, 3000)]

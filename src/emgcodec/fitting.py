@@ -103,8 +103,7 @@ def _frames(
     for event in rec.events:
         if event.kind == "gesture":
             time = tokens.token_times() - rec.start_time
-            inside = (time > event.start + reaction) & (time <= event.end)
-            labels[inside] = names.index(event.label)
+            labels[event.during(time, reaction)] = names.index(event.label)
     known = (labels >= 0) & tokens.valid
     vectors = [h[0].double().cpu() for h, _ in codec.decoded_blocks(code_tensor(codec, tokens))]
     features: Features = torch.cat(vectors).numpy()[known]

@@ -72,7 +72,6 @@ def save_model(
         name: tensor.detach().cpu().to(stored_dtype(name, config)).contiguous()
         for name, tensor in tensors.items()
     }
-    require_finite(stored, config)
     # Its own `save_file` hides the file from everybody else.
     weights = save(stored, {"format": "pt"})
     table = config.to_dict() | {_HASH: hashlib.sha256(weights).hexdigest()}

@@ -56,6 +56,17 @@ class Event:
     score: float | None = None
     kind: str = "gesture"
 
+    def during(
+        self, times: npt.NDArray[np.float64], reaction: float = 0.0
+    ) -> npt.NDArray[np.bool_]:
+        """Which of `times` are within the event, or after `reaction` seconds of it.
+
+        Args:
+            times: (T,) when frames end, in seconds since the first sample of the recording.
+            reaction: Seconds after its start that do not count, where it is a cue.
+        """
+        return (times > self.start + reaction) & (times <= self.end)
+
     def __str__(self) -> str:
         score = "" if self.score is None else f"  {self.score:.2f}"
         return f"{self.start:8.2f} - {self.end:8.2f} s  {self.label}{score}"

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from emgcodec.files import printable
+
 if TYPE_CHECKING:
     from emgcodec.calibration import Calibration
     from emgcodec.codec import Codec
@@ -111,7 +113,7 @@ def complain(command: str, problem: object, path: Path | None = None) -> None:
     """One line on stderr, which names the file; above the progress bar if there is one."""
     from tqdm import tqdm
 
-    words = str(problem).split()
+    words = printable(problem).split()
     if path is not None and str(path) not in str(problem):
-        words.insert(0, f"{path}:")
+        words.insert(0, printable(f"{path}:"))
     tqdm.write(f"emgcodec {command}: {' '.join(words)}", file=sys.stderr)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from emgcodec.codec import Codec
 from emgcodec.config import ConfigError
 from emgcodec.evaluate.provenance import made_by
-from emgcodec.evaluate.typing import PROTOCOL, Reader, greedy, plain, score_split, summary
+from emgcodec.evaluate.typing import PROTOCOL, KeyReader, greedy, plain, score_split, summary
 from emgcodec.files import write_json
 from emgcodec.folder import CONFIG_FILE
 from emgcodec.metrics import ERROR_KINDS
@@ -73,7 +73,7 @@ def train_each(
 def score_benchmark(
     data: Path,
     models: Path,
-    readers: Mapping[str, Reader],
+    readers: Mapping[str, KeyReader],
     *,
     pattern: str = "*",
     command: str = "",

@@ -19,7 +19,7 @@ from emgcodec.text import greedy_ctc, to_text
 from emgcodec.train.data import Segment, prepare
 from emgcodec.train.sessions import Split
 
-Reader = Callable[[npt.NDArray[np.float64]], list[int]]
+KeyReader = Callable[[npt.NDArray[np.float64]], list[int]]
 """Log-probabilities (T, 99) to label ids."""
 
 SCORED = ("val", "test")
@@ -45,7 +45,7 @@ def session_signals(codec: Codec, path: Path) -> Iterator[tuple[Segment, dict[st
 
 
 def session_errors(
-    codec: Codec, path: Path, readers: Mapping[str, Reader]
+    codec: Codec, path: Path, readers: Mapping[str, KeyReader]
 ) -> dict[str, CharacterErrors]:
     """Errors in a session by reader.
 
@@ -65,7 +65,7 @@ def session_errors(
 
 
 def score_split(
-    codec: Codec, split: Split, readers: Mapping[str, Reader], parts: Sequence[str] = SCORED
+    codec: Codec, split: Split, readers: Mapping[str, KeyReader], parts: Sequence[str] = SCORED
 ) -> dict[str, dict[str, CharacterErrors]]:
     """Errors by part of the split, then by reader."""
     found = {}

@@ -154,8 +154,7 @@ def gesture_frames(
     for event in events:
         name = canonical_gesture(event.label)
         if event.kind == "gesture" and name is not None:
-            during = (time > event.start + reaction_time(dataset)) & (time <= event.end)
-            yield GESTURES.index(name), during
+            yield GESTURES.index(name), event.during(time, reaction_time(dataset))
 
 
 def first_blocks(segments: Iterable[Segment]) -> dict[str, list[Segment]]:

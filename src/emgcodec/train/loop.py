@@ -37,7 +37,7 @@ from emgcodec.train.recipe import DataRecipe, Recipe
 from emgcodec.train.result import add_own_heads, build_codec, save_model
 from emgcodec.train.sessions import DATASET
 from emgcodec.train.typing import TypingWindows
-from emgcodec.train.windows import Batch, Windows
+from emgcodec.train.windows import Batch, GestureWindows
 
 _MEASURED = 20  # batches to measure the signal head's power on
 
@@ -130,10 +130,12 @@ def _begin(
     codec.devices = usual_calibrations(segments, codec, seconds)
     known = calibrations(segments, codec, seconds)
 
-    def windows(data: DataRecipe) -> Windows | TypingWindows:
+    def windows(data: DataRecipe) -> GestureWindows | TypingWindows:
         if "text" in codec.heads:
             return TypingWindows(segments, known, codec, recipe)
-        return Windows(segments, known, codec.devices, codec, data, recipe.augment, recipe.run.seed)
+        return GestureWindows(
+            segments, known, codec.devices, codec, data, recipe.augment, recipe.run.seed
+        )
 
     return Training(recipe, codec, windows, fabric, out, content(found)), segments
 
@@ -145,7 +147,7 @@ class Training:
         self,
         recipe: Recipe,
         codec: Codec,
-        windows: Callable[[DataRecipe], Windows | TypingWindows],
+        windows: Callable[[DataRecipe], GestureWindows | TypingWindows],
         fabric: Any,
         out: Path,
         data: str,

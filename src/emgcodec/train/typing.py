@@ -27,7 +27,7 @@ class _Typed(NamedTuple):
 
 
 class TypingWindows:
-    """Batches by number, as `Windows`: every moment of every session alike.
+    """Batches by number, as `GestureWindows`: every moment of every session alike.
 
     Args:
         segments: To draw from.

@@ -122,7 +122,7 @@ class _Bucket:
     people: list[list[list[Segment]]]
 
 
-class Windows:
+class GestureWindows:
     """Batches by number: data sets by weight, then people, then recordings, each alike.
 
     The windows of one step are much alike in electrodes and length, so that little is filled up.
