@@ -24,7 +24,14 @@ COLOURS = ("#4e9bd8", "#f28e2b", "#59a14f", "#e15759", "#b07aa1", "#9c755f")
 MARKS = ("o", "s", "^")
 LEGEND = {"frameon": False, "fontsize": 8, "labelcolor": INK, "loc": "center left",
           "bbox_to_anchor": (1, 0.5)}  # fmt: skip
-STARTS = ("cold", "first 5 s", "first 20 s", "one block", "all, what is scored too")
+STARTS = {
+    "cold": "cold",
+    "first 5 s": "first 5 s",
+    "5 s of the whole block": "any 5 s",
+    "first 20 s": "20 s",
+    "one block": "block",
+    "all, what is scored too": "all",
+}
 DOCS = Path(__file__).parent
 
 
@@ -109,17 +116,17 @@ def draw_calibration(found: Mapping[str, Sequence[Result]]) -> Figure:
         heard = [mean(model, start, corpus) for start in STARTS]
         axis.plot(range(len(STARTS)), heard, "o-", color=colour, label=corpus, ms=4)
         axis.axhline(mean(model, "other people", corpus), color=colour, ls=":", lw=0.8)
-    names = ("cold", "5 s", "20 s", "one block", "all")
-    axis.set_xticks(range(len(STARTS)), names)
+    axis.set_xticks(range(len(STARTS)), STARTS.values())
     axis.set_xlabel("heard of the wearing; dotted: of other people", color=INK, fontsize=9)
     axis.legend(**LEGEND)
     return figure
 
 
 def draw_rates(found: Mapping[str, Sequence[Result]]) -> Figure:
-    """Accuracy over bits a second; a line is a model, its points are first levels."""
+    """Accuracy over bits a second; a line is a model of all folds, its points are first levels."""
     figure, axes = panels(len(corpora(found)))
-    run = [variant for variant in STUDIES["rates"].variants if found.get(variant)]
+    most = max(map(len, found.values()))  # others are of other people
+    run = [v for v in STUDIES["rates"].variants if len(found.get(v, ())) == most]
     rates, sizes = ({variant.split(", ")[part]: None for variant in run} for part in (0, 1))
     colour = dict(zip(rates, COLOURS, strict=False))
     mark = dict(zip(sizes, MARKS, strict=False))

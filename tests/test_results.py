@@ -21,9 +21,11 @@ from emgcodec.evidence import (
     Summary,
     cell,
     gain,
+    gained,
     load_results,
     paired_loss,
     paired_loss_over_trainings,
+    points,
     pooled,
 )
 from emgcodec.folder import CARD_FILE
@@ -99,12 +101,24 @@ def test_people_of_all_folds_are_pooled(results: Path) -> None:
 
 
 def test_a_summary_by_hand() -> None:
-    found = Summary.of({"a": 0.2, "b": 0.4})
+    found = Summary.of({"a": 0.2, "b": 0.4, "c": 0.4, "d": 0.4, "e": 0.6})
     assert found is not None
-    assert (found.mean, found.sd, found.people) == (pytest.approx(0.3), pytest.approx(0.1), 2)
-    assert (found.low, found.high) == (0.2, 0.4)  # either person alone is drawn in 1/4 of cases
-    assert str(found) == "30.0 [20.0, 40.0] ± 10.0"
+    assert (found.mean, found.people) == (pytest.approx(0.4), 5)
+    assert found.sd == pytest.approx(np.sqrt(0.08 / 4))
+    # Means that are further from 0.4 than 0.12, as when a is drawn three times more often than e.
+    assert (found.low, found.high) == (pytest.approx(0.28), pytest.approx(0.52))
+    assert str(found) == "40.0 [28.0, 52.0] ± 14.1"
     assert Summary.of({}) is None
+
+
+def test_few_people_have_no_interval() -> None:
+    four = dict.fromkeys("abcd", 0.2)
+    assert str(Summary.of(four)) == "20.0 ± 0.0"
+    assert str(Summary.of({"a": 0.2})) == "20.0"
+    assert points(*paired_loss(four, four)) == "+0.0 (few people)"
+    assert gained(*paired_loss(four, four)) == "+0.0 (few people)"
+    assert points(*paired_loss(four, {})) == "not run"
+    assert np.isnan(paired_loss_over_trainings([four], [four])[1])
 
 
 def test_a_loss_is_paired_by_person() -> None:
@@ -140,8 +154,8 @@ def test_cells_say_what_is_missing(results: Path) -> None:
     assert cell((), "scores", "calibrated", "3dc") == "not run"
     assert gain(rows, "student", "lda", "calibrated", "3dc") == "+10.0 (at least +10.0)"
     assert gain(rows, "student", "random", "calibrated", "3dc") == "not run"
-    for rival, points in {"lda": "+20.3", "twin": "-0.8"}.items():  # 0.5 and 0.8 of its own
-        assert gain(rows, "student", rival, "device", "3dc").startswith(points)
+    for rival, lead in {"lda": "+20.3", "twin": "-0.8"}.items():  # 0.5 and 0.8 of its own
+        assert gain(rows, "student", rival, "device", "3dc").startswith(lead)
 
 
 def test_the_page_has_every_row_and_prints_what_was_not_run(results: Path) -> None:
@@ -157,12 +171,12 @@ def test_the_page_has_every_row_and_prints_what_was_not_run(results: Path) -> No
     )
     assert "| 3dc | calibrated | -1.0 (at least -1.0) |" in line_of(ours, "| 3dc | calibrated |")
     assert "| +6.0 (at least +6.0) | not run |" in line_of(ours, "| 3dc | calibrated |")
-    assert "| 3dc | calibrated | +0.0 (at least +0.0) |" in line_of(theirs, "| 3dc | calibrated |")
+    assert "| 3dc | calibrated | +0.0 (few people) |" in line_of(theirs, "| 3dc | calibrated |")
     assert f"\n{ROWS['student-read'].title}: not run.\n" in theirs
     taught = text.partition("\n| student | frames |")[2]
     students, opens = taught.partition("\n| student-open | frames |")[::2]
     of_all = line_of(students, "| 3dc | all |")
-    assert of_all.count("50.0 [40.0, 60.0] ± 10.0, chance 5.0") == 3
+    assert of_all.count("50.0 ± 14.1, chance 5.0") == 3
     assert line_of(opens, "| 3dc | all |").count("not run") == 3
     assert line_of(students, "| 3dc | gestures |").count("not run") == 3
     assert line_of(text, ROWS["student"].title, "| 1 |", "800 of 1000").endswith("| 0.20 |")
@@ -184,13 +198,21 @@ def test_readme_gets_its_table_between_the_marks(
         assert readme.read_text() == f"before\n{OPEN}\n{expected}\n{CLOSE}\nafter\n"
     assert (
         "| 3dc (10) | 9 | 26 / 41 / 51 [50, 52] | 26 / 42 / 52 [51, 53] | "
-        "26 / 42 / 52 [51, 53] (1 of 5 folds) | not run | not run | 22 / – / 45 [44, 46] |"
-        in expected
+        "26 / 42 / 52 (1 of 5 folds) | not run | not run | 22 / – / 45 [44, 46] |" in expected
     )
     readme.write_text("no marks")
     assert main(argv) == 2
     assert OPEN in capsys.readouterr().err
     assert readme.read_text() == "no marks"
+
+
+def test_calibration_was_studied_on_the_models_of_the_table() -> None:
+    studied, scored = (
+        load_results(ROOT / "docs" / "results" / folder)["teacher"]
+        for folder in ("studies/calibration", "evidence")
+    )
+    ids = {result["fold"]: result["model"]["codec_id"] for result in scored}
+    assert {result["fold"]: result["codec_id"] for result in studied} == ids
 
 
 def test_what_is_committed_is_what_the_results_say(tmp_path: Path) -> None:
@@ -252,7 +274,7 @@ def test_a_loss_that_is_not_shown_is_called_so(tmp_path: Path) -> None:
     ):
         config = small_codec().config.replace(name=name)
         for score, bounds in (
-            (0.55, "cold at most 2.50, device at most 4.00, calibrated at most 5.00"),
+            (0.55, "cold of few people, device of few people, calibrated of few people"),
             (None, "cold not run, device not run, calibrated not run"),
         ):
             rows = {name: [codec_row(name, 0)]}
@@ -260,6 +282,10 @@ def test_a_loss_that_is_not_shown_is_called_so(tmp_path: Path) -> None:
             card = model_card(config, rows, parameters=1)
             assert f"3dc: that {cost} is not shown ({bounds})." in card
             assert "2 people are no evidence" in card
+    rows = {row: [codec_row(row, fold, s) for fold in range(5)] for row, s in
+            (("student", 0.50), ("teacher", 0.55))}  # fmt: skip
+    card = model_card(small_codec().config.replace(name="student"), rows, parameters=1)
+    assert "(cold at most 2.50, device at most 4.00, calibrated at most 5.00)" in card
 
 
 def test_a_model_without_results_has_a_card_too(tmp_path: Path) -> None:

@@ -80,7 +80,8 @@ def _scores(own: Sequence[Result], shared: Sequence[Result]) -> Iterator[str]:
     yield (
         f"{len(own)} of {NUM_FOLDS} folds: models of this recipe, each trained on three fifths of "
         "the people and scored on others; the released weights are one more training. Percent, "
-        "mean over people [95 % interval by bootstrap over people] ± deviation over people. Each "
+        "mean over people [95 % interval by bootstrap over people, if they are five or more] ± "
+        "deviation over people. Each "
         "corpus is read by its own head, if there is one."
     )
     ways = {"": own} | ({", by the head of all corpora": shared} if shared else {})
@@ -137,8 +138,8 @@ def _caveats(
         for mode in MODES:
             lost, most = lost_to(own, rows.get(against, ()), mode, corpus)
             if pooled(own, "scores", mode, corpus) and not most < LARGEST_LOSS:
-                known = not np.isnan(lost)
-                bounds += [f"{mode} at most {100 * most:.2f}" if known else f"{mode} not run"]
+                told = "of few people" if np.isnan(most) else f"at most {100 * most:.2f}"
+                bounds += [f"{mode} not run" if np.isnan(lost) else f"{mode} {told}"]
         if ours and bounds:
             yield (
                 f"- {corpus}: that {cost} less than {100 * LARGEST_LOSS:g} points against {called} "
@@ -180,7 +181,8 @@ def over_the_one_before(name: str, rows: Mapping[str, Sequence[Result]]) -> str:
             for row in (name, TEACHER_OF.get(name, ""))
         )
         both = ours.keys() & theirs.keys()
-        if gained := Summary.of({person: ours[person] - theirs[person] for person in both}):
+        gained = Summary.of({person: ours[person] - theirs[person] for person in both})
+        if gained and gained.interval(1):
             mean, low, high = (100 * v + 0.0 for v in (gained.mean, gained.low, gained.high))
             told.append(f"{mode} {mean:+.1f} [{low:+.1f}, {high:+.1f}] of {gained.people} people")
             worse += [mode] if high < 0 else []

@@ -8,7 +8,7 @@ over the five folds everybody is tested once. ``splits/evidence.json`` holds wha
 Of flexemg two people are left, two folds apart: either is tested with the other in training, and
 then nobody of it selects. Whether some people appear under several names is not known, beside
 those in `TOGETHER`: myo_ciil has two studies, myo_readings random names, and 3dc and myo_laval
-come from one laboratory.
+come from one laboratory, as do, probably, contraction_intensity and myo_ciil, ten years apart.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ Result = Mapping[str, Any]
 """What one job wrote: ``scores`` by mode, corpus and person, and how they came about."""
 
 _RESAMPLES = 10_000
+_FEWEST = 5  # people, of whom a bootstrap tells an interval
+_FEW = "(few people)"
 
 
 def make_folds(people: Iterable[str], seed: int = 0) -> list[list[str]]:
@@ -130,8 +132,8 @@ class Summary:
 
     Attributes:
         mean: Over people.
-        sd: Standard deviation over people.
-        low: 2.5 % point of the mean, by bootstrap over people.
+        sd: Standard deviation over people, of a sample; nan of one.
+        low: 2.5 % point of the mean, by bootstrap over people; nan of fewer than five.
         high: 97.5 % point.
         people: How many.
     """
@@ -148,17 +150,22 @@ class Summary:
         if not people:
             return None
         values = np.array([people[name] for name in sorted(people)])
-        low, high = np.quantile(_resampled(values), [0.025, 0.975])
-        return cls(float(values.mean()), float(values.std()), float(low), float(high), len(values))
+        low, high = (_quantile(_resampled(values), share) for share in (0.025, 0.975))
+        sd = float(values.std(ddof=1)) if len(values) > 1 else np.nan
+        return cls(float(values.mean()), sd, low, high, len(values))
 
     def __str__(self) -> str:
-        mean, low, high, sd = (f"{100 * v:.1f}" for v in (self.mean, self.low, self.high, self.sd))
-        return f"{mean} [{low}, {high}] ± {sd}"
+        spread = f" ± {100 * self.sd:.1f}" if self.people > 1 else ""
+        return f"{100 * self.mean:.1f}{self.interval(1, scale=100)}{spread}"
 
     def plain(self, digits: int) -> str:
         """Mean and interval of what is no share, with so many digits."""
-        mean, low, high = (f"{v:.{digits}f}" for v in (self.mean, self.low, self.high))
-        return f"{mean} [{low}, {high}]"
+        return f"{self.mean:.{digits}f}{self.interval(digits)}"
+
+    def interval(self, digits: int, scale: float = 1.0) -> str:
+        """`` [low, high]``, or nothing of too few people."""
+        low, high = (f"{scale * v:.{digits}f}" for v in (self.low, self.high))
+        return "" if np.isnan(self.low) else f" [{low}, {high}]"
 
 
 def paired_loss(ours: Mapping[str, float], theirs: Mapping[str, float]) -> tuple[float, float]:
@@ -166,17 +173,23 @@ def paired_loss(ours: Mapping[str, float], theirs: Mapping[str, float]) -> tuple
 
     Returns:
         The mean difference, and its upper 95 % bound (one-sided) by bootstrap over people; nan
-        where nobody has both scores.
+        where nobody has both scores, and the bound where fewer than five have.
     """
     both = sorted(ours.keys() & theirs.keys())
     if not both:
         return float("nan"), float("nan")
     lost = np.array([theirs[name] - ours[name] for name in both])
-    return float(lost.mean()), float(np.quantile(_resampled(lost), 0.95))
+    return float(lost.mean()), _quantile(_resampled(lost), 0.95)
+
+
+def _quantile(means: Any, share: float) -> float:
+    return float(np.quantile(means, share)) if len(means) else np.nan
 
 
 def _resampled(values: Any) -> Any:
-    """Means of as many people drawn with replacement, again and again."""
+    """Means of as many people drawn with replacement, again and again; none of too few people."""
+    if len(values) < _FEWEST:
+        return np.empty(0)
     draws = np.random.default_rng(0).integers(len(values), size=(_RESAMPLES, len(values)))
     return values[draws].mean(axis=1)
 
@@ -220,14 +233,17 @@ def took(result: Result) -> float:
 
 def points(lost: float, most: float) -> str:
     """A table's cell: points lost, and at most so; ``not run`` where nobody has both scores."""
-    return "not run" if np.isnan(lost) else f"{100 * lost:+.1f} (at most {100 * most:+.1f})"
+    if np.isnan(lost):
+        return "not run"
+    return f"{100 * lost:+.1f} " + (_FEW if np.isnan(most) else f"(at most {100 * most:+.1f})")
 
 
 def gained(lost: float, most: float) -> str:
     """The same the other way round: points gained, and at least so."""
     if np.isnan(lost):
         return "not run"
-    return f"{0.0 - 100 * lost:+.1f} (at least {0.0 - 100 * most:+.1f})"  # no -0.0
+    won, least = 0.0 - 100 * lost, 0.0 - 100 * most  # no -0.0
+    return f"{won:+.1f} " + (_FEW if np.isnan(most) else f"(at least {least:+.1f})")
 
 
 def cell(results: Sequence[Result], *keys: str) -> str:
@@ -264,7 +280,7 @@ def paired_loss_over_trainings(
     trainings = rng.integers(len(lost), size=(_RESAMPLES, len(lost), 1))
     people = rng.integers(len(names), size=(_RESAMPLES, 1, len(names)))
     means = lost[trainings, people].mean(axis=(1, 2))
-    return float(lost.mean()), float(np.quantile(means, 0.95))
+    return float(lost.mean()), _quantile(means if len(names) >= _FEWEST else [], 0.95)
 
 
 def lost_to(

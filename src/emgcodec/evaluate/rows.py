@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
-from itertools import chain
+from itertools import chain, cycle
 from pathlib import Path
 from typing import Any, Literal
 
@@ -330,14 +330,26 @@ def tracks_by_start(
 
 
 @lru_cache(maxsize=1)
-def untrained(fold: int, data: Path) -> Codec:
-    """A codec of random weights, whose codebooks fit the latents of the training people."""
+def untrained(
+    fold: int,
+    data: Path,
+    corpora: Sequence[str] = CORPORA,
+    modes: Sequence[Start] = ("cold", "calibrated"),
+) -> Codec:
+    """A codec of random weights, whose codebooks fit the latents of the training people.
+
+    Args:
+        fold: Whose people train.
+        data: Folder of the corpora.
+        corpora: That the codebooks fit.
+        modes: That recordings start from, in turn.
+    """
 
     def rows(codec: Codec) -> Iterator[Array]:
-        for corpus in CORPORA:
+        for corpus in corpora:
             takes = load_takes(data, corpus, people(fold, "train"), codec)
-            for i, take in enumerate(takes[::_SAMPLED]):
-                yield vectors(codec, take, "calibrated" if i % 2 else "cold")
+            for take, mode in zip(takes[::_SAMPLED], cycle(modes), strict=False):
+                yield vectors(codec, take, mode)
 
     return untrained_codec(reference().config, rows, fold)
 

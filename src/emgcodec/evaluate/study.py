@@ -19,6 +19,8 @@ from emgcodec.simulate import SIMULATOR_VERSION
 from emgcodec.train.recipe import Recipe
 
 _MOMENTS = {"half": 0.5, "three quarters": 0.75, "end": 1.0}
+_WITH_CODES = {"85 %": 0.85, "end": 1.0}  # every recipe has its codebooks by then
+_TASKS = ("gesture", "text")
 
 
 @dataclass(frozen=True)
@@ -95,11 +97,7 @@ def run_study_job(
         data = study.simulated(runs)
 
     def folder(variant: str) -> Path:
-        return (
-            runs / f"{study.row}-{fold}"
-            if study.row
-            else runs / name / f"{file_name(variant)}-{fold}"
-        )
+        return runs / f"{study.row or f'{name}/{file_name(variant)}'}-{fold}"
 
     own = (
         change.replace("$RUNS", str(runs)).replace("$FOLD", str(fold))
@@ -125,6 +123,7 @@ def run_study_job(
         "study": name,
         "protocol": dict(study.protocol),
         **scores,
+        "codec_id": codec.codec_id,
         "bits_per_frame": codec.bits_per_frame,
         "frame_rate": codec.frame_rate,
         "parameters": codec.num_parameters(),
@@ -133,22 +132,30 @@ def run_study_job(
         "head_parameters": codec.num_parameters("heads"),
         "trained": training_of(codec, folder(variant), runs),
         "losses": losses(folder(variant), recipe.optim.steps),
+        "task_losses": losses(folder(variant), recipe.optim.steps, _WITH_CODES, _TASKS),
         "seconds": round(time.monotonic() - started),
     }
 
 
-def losses(folder: Path, steps: int) -> dict[str, float]:
-    """Mean loss of an encoder's training before three moments of it: whether it still falls.
+def losses(
+    folder: Path,
+    steps: int,
+    moments: Mapping[str, float] = _MOMENTS,
+    terms: Sequence[str] = ("loss",),
+) -> dict[str, float]:
+    """Mean loss of an encoder's training before some moments of it: whether it still falls.
 
     Args:
         folder: Of the training; empty where there is no log.
         steps: Of the encoder's part.
+        moments: Shares of the steps, by name.
+        terms: Of the loss, of which the first one that there is counts.
     """
-    lines = (line for line in log_of(folder) if line["step"] <= steps)
-    told = [(line["step"] / steps, line["loss"]) for line in lines]
+    lines = [line for line in log_of(folder) if line["step"] <= steps]
+    term = next((term for term in terms if lines and term in lines[0]), "")
     found = {
-        moment: [loss for share, loss in told if end - 0.1 < share <= end]
-        for moment, end in _MOMENTS.items()
+        moment: [x[term] for x in lines if term and end - 0.1 < x["step"] / steps <= end]
+        for moment, end in moments.items()
     }
     return {moment: mean(each) for moment, each in found.items() if each}
 

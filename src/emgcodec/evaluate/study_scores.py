@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
-from itertools import chain
-from math import inf
+from itertools import chain, pairwise
+from math import ceil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -34,16 +35,20 @@ from emgcodec.evaluate.rows import (
 )
 from emgcodec.evaluate.sequence import SequenceModel, fit_sequence_model, read_sequences
 from emgcodec.evaluate.typing import greedy, score_split, session_signals
-from emgcodec.evidence import Part, people
+from emgcodec.evidence import CORPORA, Part, people
 from emgcodec.recording import Recording
 from emgcodec.train.sessions import find_splits
 
 Score = Callable[[Codec, int, Path], dict[str, Any]]
+Heard = Callable[[Codec, Sequence[Take], float], Iterator[Recording]]
+"""Recordings of so many seconds of takes, for a calibration."""
 
 WHOSE = ("student's", "teacher's")
 """Tokens that a sequence model reads."""
 
 _SEQUENCE_STEPS = 2000
+_APART = 5.0  # seconds between pieces of a block
+_LONGEST = 1e5  # seconds of a wearing
 _COUNTED = 4.8  # seconds, whole frames at any rate that is compared
 
 
@@ -76,10 +81,11 @@ def by_levels(*corpora: str) -> Score:
 
     def score(codec: Codec, fold: int, data: Path) -> dict[str, Any]:
         found: dict[str, dict[str, Any]] = {"scores": {}, "reconstruction": {}, "bit_rate": {}}
+        numbers = range(1, codec.num_codebooks + 1)
         for corpus in corpora:
             takes = load_takes(data, corpus, people(fold, "test"), codec)
             every = [codec.encode(**take.signal(codec, "calibrated")) for take in takes]
-            for levels in range(1, codec.num_codebooks + 1):
+            for levels in numbers:
                 codes = [each[:, :levels] for each in every]
                 values = {
                     "scores": gesture_scores(codec, takes, "calibrated", codes=codes),
@@ -89,7 +95,8 @@ def by_levels(*corpora: str) -> Score:
                 for name, value in values.items():
                     found[name].setdefault(_levels(levels), {})[corpus] = value
         selecting = _takes(codec, corpora, fold, "validation", data)
-        return found | {"usage": codebook_use(codec, selecting), "flops": flops(codec)}
+        cost = {_levels(levels): flops(codec, levels) for levels in numbers}
+        return found | {"usage": codebook_use(codec, selecting), "flops": cost}
 
     return score
 
@@ -117,48 +124,66 @@ def by_calibration(*corpora: str) -> Score:
     return score
 
 
-_HEARD = {  # seconds of the block, or all of the wearing
-    "first 5 s": (5.0, False),
-    "first 20 s": (20.0, False),
-    "one block": (inf, False),
-    "all, what is scored too": (inf, True),
-}
-
-
 def _calibrated(
-    codec: Codec, takes: Sequence[Take], seconds: float, everything: bool
+    codec: Codec, takes: Sequence[Take], heard: Heard, seconds: float, everything: bool
 ) -> list[Take]:
-    """The takes with a calibration on that much of each wearing, from its start."""
-    heard: dict[str, list[Recording]] = {}
-    left: dict[str, float] = {}
-    for take in takes:
-        s = take.segment
-        rest = left.setdefault(s.wearing, seconds)
-        length = s.x.shape[1] if rest == inf else min(s.x.shape[1], round(rest * codec.sample_rate))
-        if length > 0 and (everything or take.calibrates):
-            heard.setdefault(s.wearing, []).append(_recording(codec, take, length))
-            left[s.wearing] = rest - length / codec.sample_rate
-    known = {wearing: codec.calibrate(parts) for wearing, parts in heard.items()}
+    """The takes with a calibration on that much of each wearing's block, or of all of it."""
+    wearings: dict[str, list[Take]] = {}
+    for take in (take for take in takes if everything or take.calibrates):
+        wearings.setdefault(take.segment.wearing, []).append(take)
+    known = {name: codec.calibrate(heard(codec, t, seconds)) for name, t in wearings.items()}
     return [replace(take, calibration=known[take.segment.wearing]) for take in takes]
 
 
-def _recording(codec: Codec, take: Take, length: int | None = None) -> Recording:
-    """The take's first samples."""
+def _first(codec: Codec, takes: Sequence[Take], seconds: float) -> Iterator[Recording]:
+    """The first seconds."""
+    left = round(seconds * codec.sample_rate)
+    for take in takes:
+        if left > 0:
+            yield _recording(codec, take, slice(left))
+        left -= take.segment.x.shape[1]
+
+
+def _spread(codec: Codec, takes: Sequence[Take], seconds: float) -> Iterator[Recording]:
+    """That much drawn from everywhere: the beginning of every five seconds or so."""
+    lengths = [take.segment.x.shape[1] for take in takes]
+    share = min(1.0, seconds * codec.sample_rate / sum(lengths))
+    for take, length in zip(takes, lengths, strict=True):
+        edges = np.linspace(0, length, 1 + ceil(length / (_APART * codec.sample_rate)))
+        for start, stop in pairwise(edges):
+            part = slice(round(start), round(start + share * (stop - start)))
+            yield _recording(codec, take, part)
+
+
+_HEARD: dict[str, tuple[Heard, float, bool]] = {  # seconds of the block, or of all of the wearing
+    "first 5 s": (_first, 5.0, False),
+    "5 s of the whole block": (_spread, 5.0, False),
+    "first 20 s": (_first, 20.0, False),
+    "one block": (_first, _LONGEST, False),
+    "all, what is scored too": (_first, _LONGEST, True),
+}
+
+
+def _recording(codec: Codec, take: Take, part: slice = slice(None)) -> Recording:
+    """Some samples of the take."""
     s = take.segment
-    return Recording(s.x[:, :length], codec.sample_rate, montage=s.montage, unit="adc")
+    return Recording(s.x[:, part], codec.sample_rate, montage=s.montage, unit="adc")
 
 
 def probes(*corpora: str) -> Score:
     """A linear probe on the codes of a codec that has not met a corpus, and on others' codes.
 
     It is fitted on other people of the corpus, all calibrated. Others' codes are those of a codec
-    of random weights at the same rate, and residual k-means of classic features.
+    of random weights at the same rate, whose codebooks fit the corpora that the codec has met, and
+    residual k-means of classic features of the corpus itself.
     """
 
     def score(codec: Codec, fold: int, data: Path) -> dict[str, Any]:
         scores: dict[str, dict[str, Any]] = {}
-        codecs = {"its codes": codec, "random weights' codes": untrained(fold, data)}
         met = codec.config.provenance.get("data") or {}
+        known = tuple(corpus for corpus in CORPORA if corpus in met)
+        random = untrained(fold, data, known, ("calibrated",))
+        codecs = {"its codes": codec, "random weights' codes": random}
         for corpus in (corpus for corpus in corpora if corpus not in met):
             tasks = {
                 name: _task("tokens", data, corpus, each, fold) for name, each in codecs.items()
@@ -176,12 +201,16 @@ def _task(on: str, data: Path, corpus: str, codec: Codec, fold: int) -> Task:
     return Task(tracks_by_start(on, data, corpus, codec)["calibrated"](), fold, True, codec)
 
 
-def flops(codec: Codec) -> float:
-    """Operations of products, attention's too, to encode a second of eight electrodes."""
+def flops(codec: Codec, num_codebooks: int) -> float:
+    """Operations of matrix products to encode a second of eight electrodes to so many levels.
+
+    Of the whole at once, in which attention multiplies also what its mask hides; not of Fourier
+    transforms.
+    """
     signal = torch.zeros(1, 8, round(codec.sample_rate * _COUNTED))
     # Of the fused attention the counter knows nothing.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        codec.encode(signal)
+        codec.encode(signal, num_codebooks=num_codebooks)
     return float(counter.get_total_flops()) / _COUNTED
 
 
