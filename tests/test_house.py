@@ -144,7 +144,7 @@ def test_files_stay_short_and_the_house_small() -> None:
         "workshop": {"simulate", "prepare", "train", "evaluate", "corpus", "llm"},
         "doors": {"io", "adapters"},
     }
-    ceilings = {"codec": 7500, "workshop": 7100, "doors": 2500}
+    ceilings = {"codec": 7500, "workshop": 7200, "doors": 2500}
     total = dict.fromkeys(ceilings, 0)
     for name, path in MODULES.items():
         part = name.split(".")[1]

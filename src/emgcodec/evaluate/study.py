@@ -110,7 +110,10 @@ def run_study_job(
         if not teacher.is_dir():
             raise ValueError(f"{teacher} is missing: run --variant {guide!r} first")
     recipe = Recipe.load(study.recipe, fixed)
-    codec = Codec.from_pretrained(trained(study.recipe, folder(variant), fixed, data))
+    model = folder(variant) / "model"
+    if not (study.row and model.is_dir()):  # whose recipe may say another licence by now
+        trained(study.recipe, folder(variant), fixed, data)
+    codec = Codec.from_pretrained(model)
     if study.simulated is None:
         require_strangers(codec, people(fold, "test") | people(fold, "validation"))
     scores = study.score(codec, fold, data)
