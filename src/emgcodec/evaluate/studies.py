@@ -396,7 +396,13 @@ STUDIES = {
         },
         by_calibration(*CORPORA),
         minutes=5,
-        contrasts=(("one block", "cold"), ("one block", "other people"), ("first 20 s", "cold")),
+        contrasts=(
+            ("one block", "cold"),
+            ("one block", "other people"),
+            ("first 20 s", "cold"),
+            ("5 s of the whole block", "cold"),
+            ("one block", "5 s of the whole block"),
+        ),
         row="teacher",
     ),
 }
