@@ -10,7 +10,7 @@ import numpy as np
 
 from emgcodec.evaluate.studies import STUDIES
 from emgcodec.evaluate.study import Study
-from emgcodec.evaluate.study_scores import WHOSE
+from emgcodec.evaluate.study_details import Results, codes, levels, likeness, places
 from emgcodec.evidence import (
     Result,
     Summary,
@@ -27,11 +27,6 @@ from emgcodec.evidence import (
 )
 from emgcodec.files import written_beside
 from emgcodec.metrics import ERROR_KINDS
-
-Results = Mapping[str, Sequence[Result]]
-
-_RELEASED = "2 levels"  # as the released models have
-_LIKENESS = {"envelope_correlation": 2, "log_spectral_distance": 1}  # and digits
 
 
 def picture(name: str) -> str:
@@ -120,7 +115,7 @@ def _study(name: str, study: Study, results: Results, reading: Path) -> Iterator
 
 def _contrasts(study: Study, results: Results) -> Iterator[str]:
     """Ways of scoring side by side, data set by data set, and points between some of them."""
-    modes = list(dict.fromkeys(mode for mode, _ in _places(results)))
+    modes = list(dict.fromkeys(mode for mode, _ in places(results)))
     heads = ["codec", "data set (people)", *modes]
     heads += [f"{ours} over {theirs}" for ours, theirs in study.contrasts]
     yield from table_head([*heads, "folds"])
@@ -128,7 +123,7 @@ def _contrasts(study: Study, results: Results) -> Iterator[str]:
         found = results.get(variant, ())
         if not found:
             yield f"| {variant} |" + " |" * (len(heads) - 1) + " not run |"
-        for corpus in dict.fromkeys(corpus for _, corpus in _places({variant: found})):
+        for corpus in dict.fromkeys(corpus for _, corpus in places({variant: found})):
             people = {mode: pooled(found, "scores", mode, corpus) for mode in modes}
             cells = [variant, f"{corpus} ({len(people[modes[0]])})"]
             cells += [str(Summary.of(each)) for each in people.values()]
@@ -141,9 +136,9 @@ def _variants(study: Study, results: Results) -> Iterator[str]:
     """Variants one below the other, and what they lose against others."""
     every = [result for found in results.values() for result in found]
     by_levels = any("bit_rate" in result for result in every)
-    places = _places(results)
-    last = [place for place in places if place[0] == places[-1][0]]  # paired on every data set
-    shown = last if by_levels else places
+    known = places(results)
+    last = [place for place in known if place[0] == known[-1][0]]  # paired on every data set
+    shown = last if by_levels else known
     curves = [r["losses"] for r in every if r.get("losses")]
     moments = list(curves[0]) if curves else []
     heads = ["", "encoder", "bits a frame", "perplexity / size by level"]
@@ -176,11 +171,11 @@ def _variants(study: Study, results: Results) -> Iterator[str]:
         ]
         yield table_line([*cells, f"{len(found)} of {len(study.folds)}"])
     if by_levels:
-        yield from _levels(study, results)
+        yield from levels(study, results)
     elif any("reconstruction" in result for result in every):
-        yield from _likeness(study, results)
+        yield from likeness(study, results)
     if study.compare is not None:
-        yield from _codes(study, results)
+        yield from codes(study, results)
     if study.tolerated is not None:
         for place in last:
             yield from ("", _verdict(study, results, place, study.tolerated))
@@ -210,29 +205,6 @@ def _count(parameters: int) -> str:
     return f"{parameters / 1e6:.2f} M" if parameters >= 1e5 else f"{parameters / 1e3:.0f} k"
 
 
-def _likeness(study: Study, results: Results) -> Iterator[str]:
-    """How like the signal what is decoded is."""
-    corpora = list(dict.fromkeys(corpus for _, corpus in _places(results)))
-    yield from ("", *table_head(["decoded, calibrated", *_likenesses(corpora)]))
-    for variant in study.variants:
-        found = results.get(variant, ())
-        if any("reconstruction" in result for result in found):
-            yield table_line([variant, *_like(found, "calibrated", corpora)])
-
-
-def _likenesses(corpora: Sequence[str]) -> list[str]:
-    return [f"{metric.replace('_', ' ')}, {corpus}" for metric in _LIKENESS for corpus in corpora]
-
-
-def _like(found: Sequence[Result], mode: str, corpora: Sequence[str]) -> Iterator[str]:
-    """Means over people [95 % interval], of each metric and data set."""
-    for metric, digits in _LIKENESS.items():
-        for corpus in corpora:
-            people = pooled(found, "reconstruction", mode, corpus, metric, "codec")
-            summary = Summary.of(people)
-            yield summary.plain(digits) if summary else ""
-
-
 def _errors(found: Sequence[Result]) -> str:
     """Kinds of wrong characters in percent of the keys pressed, mean over people and trainings."""
     people = [each for result in found for each in result["errors"].values()]
@@ -251,86 +223,6 @@ def _verdict(study: Study, results: Results, place: tuple[str, str], most: float
         f"That less than {100 * most:g} points are lost against {base}, {' '.join(place)}, is "
         f"shown for: {', '.join(shown) or 'none'}. Not shown for: {', '.join(others) or 'none'}."
     )
-
-
-def _levels(study: Study, results: Results) -> Iterator[str]:
-    """What the first levels cost and tell, and how like the signal what they give is."""
-    corpora = list(dict.fromkeys(corpus for _, corpus in _places(results)))
-    base, *_ = study.baselines
-    released = {c: pooled(results.get(base, ()), "scores", _RELEASED, c) for c in corpora}
-    heads = ["", "levels", "tokens a second", "bits a second", "with levels of electrodes"]
-    heads += [f"accuracy, {corpus}" for corpus in corpora]
-    heads += [f"lost against {base}, {_RELEASED}, {corpus}" for corpus in corpora]
-    heads += _likenesses(corpora)
-    heads += ["encoding, Mflop for a second of 8 electrodes", "folds"]
-    yield from ("", *table_head(heads))
-    for variant in study.variants:
-        found = results.get(variant, ())
-        for levels, mode in enumerate(found[0]["scores"] if found else (), start=1):
-            own = (variant, mode) == (base, _RELEASED)
-            share = levels / len(found[0]["scores"])
-            rates = [rate for r in found for rate in r["bit_rate"][mode].values()]
-            cells = [variant, str(levels), f"{levels * found[0]['frame_rate']:.4g}"]
-            cells += [f"{share * found[0]['bits_per_frame'] * found[0]['frame_rate']:.4g}"]
-            cells += [f"{np.mean(rates):.0f}"]
-            people = {corpus: pooled(found, "scores", mode, corpus) for corpus in corpora}
-            cells += [str(Summary.of(each)) for each in people.values()]
-            cells += [
-                "" if own else points(*paired_loss(each, released[corpus]))
-                for corpus, each in people.items()
-            ]
-            cells += _like(found, mode, corpora)
-            cells += [f"{found[0]['flops'][mode] / 1e6:.3g}"]
-            yield table_line([*cells, f"{len(found)} of {len(study.folds)}"])
-
-
-def _codes(study: Study, results: Results) -> Iterator[str]:
-    """Agreement of codes with the teacher's, and a sequence model of those on either's."""
-    shares = ("level 1", "chance 1", "level 2", "chance 2", "level 2 given 1", "chance 2 given 1")
-    heads = [f"codes as the {study.baselines[0]}'s, calibrated", "frames", *shares]
-    yield from ("", *table_head(heads))
-    compared = {
-        variant: found
-        for variant in study.variants
-        if (found := [r for r in results.get(variant, ()) if "agreement" in r])
-    }
-    for variant, found in compared.items():
-        for where in ("all", "gestures"):
-            people = (pooled(found, "agreement", where, share) for share in shares)
-            cells = [variant, where, *(str(Summary.of(each)) for each in people)]
-            yield table_line(cells)
-    marks = ("accuracy", "perplexity")
-    heads = ["sequence model", *(f"{mark}, {w} tokens" for mark in marks for w in WHOSE)]
-    heads += ["points lost", "times the perplexity"]
-    read = list(dict.fromkeys(c for each in compared.values() for c in each[0]["read by teacher"]))
-    heads += [f"lost by the teacher's head, {corpus}" for corpus in read]
-    yield from ("", *table_head(heads))
-    for variant, found in compared.items():
-        by = {(m, w): pooled(found, "sequence model", w, m) for m in marks for w in WHOSE}
-        cells = [variant] + [
-            str(Summary.of(by[each])) if each[0] == "accuracy" else f"{_mean(by[each]):.1f}"
-            for each in by
-        ]
-        lost = paired_loss(*(by["accuracy", w] for w in WHOSE))
-        ours, theirs = (_mean(by["perplexity", w]) for w in WHOSE)
-        cells += [points(*lost), f"{ours / theirs:.2f}"]
-        for corpus in read:
-            own = pooled(results[study.baselines[0]], "scores", "calibrated", corpus)
-            cells += [points(*paired_loss(pooled(found, "read by teacher", corpus), own))]
-        yield table_line(cells)
-    yield from ("", "Perplexity is of a token, a geometric mean over people.")
-
-
-def _mean(people: Mapping[str, float]) -> float:
-    """Geometric."""
-    return float(np.exp(np.mean(np.log(list(people.values())))))
-
-
-def _places(results: Results) -> list[tuple[str, str]]:
-    """Modes and data sets that are scored."""
-    every = (result["scores"] for found in results.values() for result in found)
-    found = ((mode, corpus) for scores in every for mode in scores for corpus in scores[mode])
-    return list(dict.fromkeys(found))
 
 
 def _usage(found: Sequence[Result]) -> str:
@@ -362,7 +254,7 @@ def _again(results: Results, again: Results) -> Iterator[str]:
         folds = {r["fold"]: r for r in results.get(variant, ())}
         for result in (r for r in repeated if r["fold"] in folds):
             told = []
-            for place in _places({variant: [result]}):
+            for place in places({variant: [result]}):
                 both = folds[result["fold"]], result
                 before, now = (Summary.of(pooled([r], "scores", *place)) for r in both)
                 if before and now:
