@@ -786,5 +786,6 @@ def test_the_command_says_what_it_skipped_and_repaired(
     assert [line for line in shown.err.splitlines() if "skipped" in line] == shown.err.splitlines()
     assert "skipped cut.h5: cannot be read as HDF5" in shown.err
     assert "repaired armband.csv:armband: 400 samples missing" in shown.out
+    assert "1 recordings name no person: all are in train" in shown.out  # the table
     assert "train: " in shown.out
     assert len(table(tmp_path / "out")) == 8

@@ -99,6 +99,9 @@ def test_what_cannot_be_fitted_is_named(codec: Codec) -> None:
     bare = replace(take(0).events[0], label="x")
     with pytest.raises(CodecError, match="\\['x'\\]"):
         codec.fit_head([Recording(take(0).emg, 1000.0, events=[bare])], "mine")
+    noted = [replace(event, kind="annotation") for event in take(0).events]
+    with pytest.raises(CodecError, match="kind \\['annotation'\\] count as dataclasses\\.replace"):
+        codec.fit_head([Recording(take(0).emg, 1000.0, events=noted)], "mine")
     assert "mine" not in codec.heads
 
 

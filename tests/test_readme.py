@@ -7,7 +7,6 @@ import runpy
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from language_models import fresh_tokenizer, language_model
 
@@ -20,15 +19,14 @@ README = (ROOT / "README.md").read_text("utf-8")
 def test_the_quickstart_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code, bridge = re.findall(r"```python\n(.*?)```", README, flags=re.S)
     monkeypatch.chdir(tmp_path)
-    array = np.random.default_rng(0).standard_normal((8, 4000)) * 0.05
-    names: dict[str, object] = {"my_array": array}
+    names: dict[str, object] = {}
     exec(compile(code, "README.md", "exec"), names)
     rec, back, tokens, mine = (names[n] for n in ("rec", "back", "tokens", "mine"))
     assert back.emg.shape == rec.emg.shape  # type: ignore[attr-defined]
     assert back.sample_rate == rec.sample_rate  # type: ignore[attr-defined]
     assert Tokens.load(tmp_path / "rec.tokens") == tokens
     assert len(names["ids"]) == 2 * tokens.num_frames  # type: ignore[arg-type,attr-defined]
-    assert mine.num_samples == 4000  # type: ignore[attr-defined]
+    assert mine.montage.name == "cuff8"  # type: ignore[attr-defined]
     names["tokenizer"], names["model"] = fresh_tokenizer(), language_model(12)
     exec(compile(bridge, "README.md", "exec"), names)
     labels = names["batch"]["labels"][0]  # type: ignore[index]

@@ -190,6 +190,6 @@ def over_the_one_before(name: str, rows: Mapping[str, Sequence[Result]]) -> str:
         return ""
     verdict = f"it is worse beyond that interval when {', '.join(worse)}" if worse else "not worse"
     return (
-        f"Points of `{name}` over the model whose name it took, its teacher now, over the people "
+        f"Points of `{name}` over its teacher, which had its name before, over the people "
         f"of all data sets [95 % by paired bootstrap over people]: {'; '.join(told)}: {verdict}."
     )

@@ -162,7 +162,8 @@ class Codec(TensorCodec):
         """Statistics of one wearing of a device, from some unlabelled signal.
 
         Args:
-            recordings: Recordings, or pairs of a (C, N) array in µV and its rate.
+            recordings: Several gestures and rest, of one rate, unit and montage; or pairs of a
+                (C, N) array in µV, taken for a ring, and its rate.
 
         Raises:
             CalibrationError: if there is no signal, or they do not belong together.
@@ -297,8 +298,14 @@ class Codec(TensorCodec):
                 read later should be made with a calibration too if these are.
             reaction: Seconds after an event's start that do not count, where events are cues.
 
+        Returns:
+            Classes, frames of each, and balanced accuracy in recordings that were left out in
+            turn; nan if a class is in one recording alone.
+
         Raises:
-            CodecError: if there are fewer than two classes, or one without a frame.
+            CodecError: if there are fewer than two classes, or one without a frame; for the signal
+                head, a negative reaction, or calibrations of another number.
+            CalibrationError: if one is not of its recording's device.
         """
         return fit_head(self, recordings, head, calibration=calibration, reaction=reaction)
 

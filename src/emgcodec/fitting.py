@@ -67,8 +67,11 @@ def fit_head(
         raise CodecError(f"calibration: {len(each)} given for {len(recs)} recordings")
     names = sorted({e.label for rec in recs for e in rec.events if e.kind == "gesture"})
     if len(names) < 2:
+        others = sorted({e.kind for rec in recs for e in rec.events if e.kind != "gesture"})
+        hint = f'; events of kind {others} count as dataclasses.replace(event, kind="gesture")'
         raise CodecError(
             f"recordings: their gesture events have the labels {names}; at least two are needed"
+            + (hint if others else "")
         )
     pairs = [
         _frames(codec, rec, known, names, reaction) for rec, known in zip(recs, each, strict=True)

@@ -25,7 +25,8 @@ class Electrode:
 
     Attributes:
         band: Which device it belongs to: 0 for the only or left one, 1 for the right one, ...
-        angle: Position around the limb, in degrees, wrapped to [0, 360).
+        angle: Position around the limb, in degrees, wrapped to [0, 360), as the device counts;
+            presets have their first electrode at 0.
         row: Position along the limb, counted in rows from the distal one; may be fractional.
     """
 

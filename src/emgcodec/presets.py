@@ -89,7 +89,7 @@ _PRESETS: dict[str, Callable[[str], CodecConfig]] = {
 
 
 def list_presets() -> list[str]:
-    """Names that `preset` knows."""
+    """Names that `Codec.from_preset` knows."""
     return list(_PRESETS)
 
 

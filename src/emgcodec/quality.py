@@ -66,7 +66,7 @@ class ElectrodeQuality:
 
 @dataclass(frozen=True)
 class QualityReport:
-    """The quality of a recording; see `quality`.
+    """The quality of a recording; see `quality_report`.
 
     Attributes:
         electrodes: One entry for each row of the signal.

@@ -118,7 +118,7 @@ class TensorCodec(Network):
         return tuple(self.config.heads)
 
     def labels(self, head: str) -> tuple[str, ...]:
-        """Class names of a head, without the blank of a text head."""
+        """Class names of a label head, without the blank of a text head; else a `CodecError`."""
         part = self.config.heads.get(head)
         if not isinstance(part, LabelHeadConfig):
             raise CodecError(f"head {head!r} has no labels: {self._known_heads()}")
@@ -286,6 +286,7 @@ class TensorCodec(Network):
 
         Raises:
             CodecError: if the tensor, lengths or number of levels cannot be.
+            MontageError, CalibrationError: if those are not of this signal.
         """
         quantizer = self._require_quantizer()
         levels = check_levels(num_codebooks, self.num_codebooks)
@@ -330,7 +331,7 @@ class TensorCodec(Network):
 
     @inference
     def predict(self, codes: Tensor, head: str) -> Tensor:
-        """(B, K', T) codes to the scores (B, T, V) of a label head.
+        """(B, K', T) codes to the scores (B, T, V) of a label head, before a softmax.
 
         Raises:
             CodecError: if there is no such head.

@@ -113,7 +113,8 @@ class Tokens:
         start_time: Time of the first sample, in unix seconds, or 0.
         montage: The C electrodes of the source, in the order of its rows.
         unit: ``uV`` or ``adc``, the unit of `scale`.
-        scale: (C,) float32, root mean square of each electrode.
+        scale: (C,) float32, root mean square of each electrode in `unit`, over valid samples,
+            each window of the frontend without its mean.
         calibration: Digest of the `Calibration` that was used, or None.
         vocab_id: Which codebooks the codes belong to.
         codec_id: Which codec made them.
@@ -304,6 +305,7 @@ class Tokens:
 
         Raises:
             TokensError: if the file is foreign, damaged, changed or newer than this version.
+            FileNotFoundError: if there is none.
         """
         from safetensors import SafetensorError
 

@@ -62,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"repaired {name}: {samples} samples missing, {frames} frames without signal")
     if report.agreement is not None:
         print(f"the CPU finds {report.agreement:.4%} of the codes too")
+    if report.nameless:
+        print(f"{report.nameless} recordings name no person: all are in {next(iter(args.splits))}")
     for split, found in report.splits.items():
         hours = f"{found['seconds'] / 3600:.2f} h"
         print(f"{split}: {found['recordings']} recordings, {hours}, {found['ids']} ids")

@@ -77,6 +77,7 @@ class ShardMaker:
                 facts = row.tokens.metadata
                 person = facts.get("subject") and f"{facts.get('dataset')}/{facts['subject']}"
                 shares[self.settings.split_of(str(person or ""))].append(row)
+                record["nameless"] = record.get("nameless", 0) + (not person)
         finally:
             torch.set_num_threads(threads)
         for split, rows in sorted(shares.items()):

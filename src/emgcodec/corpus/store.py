@@ -28,6 +28,7 @@ class Report:
         skipped: Files and recordings that are not in it, with the reason.
         repaired: Recordings with samples missing or frames without signal, with their numbers.
         agreement: Share of the codes that the CPU finds too; None if the CPU made them.
+        nameless: Recordings whose file names no person; all are in the first split.
     """
 
     folder: str
@@ -35,6 +36,7 @@ class Report:
     skipped: list[list[str]]
     repaired: list[list[Any]]
     agreement: float | None
+    nameless: int
 
 
 class Store:
@@ -126,6 +128,7 @@ class Store:
             [each for record in records for each in record["skipped"]],
             [each for record in records for each in record["repaired"]],
             same / codes if codes else None,
+            sum(record.get("nameless", 0) for record in records),
         )
         files = {name: digest for r in records for name, digest in r["files"].items()}
         facts = {name: value for name, value in vars(report).items() if name != "folder"}
