@@ -32,6 +32,7 @@ STARTS = {
     "one block": "block",
     "all, what is scored too": "all",
 }
+BITS = (100, 200, 500, 1000, 2000, 5000)
 DOCS = Path(__file__).parent
 
 
@@ -47,17 +48,17 @@ def draw(results: Path, folder: Path) -> None:
             drawn.savefig(folder / picture(name), transparent=True, metadata={"Date": None})
 
 
-def panels(number: int) -> tuple[Figure, list[Axes]]:
-    """Panels side by side, percent over something."""
-    figure, axes = blank_panels(number, 3.6)
+def panels(number: int, *, alike: bool = True) -> tuple[Figure, list[Axes]]:
+    """Panels side by side, percent over something; `alike` in their percents or not."""
+    figure, axes = blank_panels(number, 3.6, alike=alike)
     axes[0].set_ylabel("balanced accuracy, %", color=INK, fontsize=9)
     return figure, axes
 
 
-def blank_panels(number: int, height: float) -> tuple[Figure, list[Axes]]:
-    """Panels side by side, of a height in inches, that share what is on the left."""
+def blank_panels(number: int, height: float, *, alike: bool = True) -> tuple[Figure, list[Axes]]:
+    """Panels side by side, of a height in inches, that share what is on the left if `alike`."""
     figure = Figure(figsize=(4.5 * number + 2, height), layout="constrained")
-    axes = list(figure.subplots(1, number, sharey=True, squeeze=False)[0])
+    axes = list(figure.subplots(1, number, sharey=alike, squeeze=False)[0])
     for axis in axes:
         axis.tick_params(colors=INK, labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
@@ -124,7 +125,7 @@ def draw_calibration(found: Mapping[str, Sequence[Result]]) -> Figure:
 
 def draw_rates(found: Mapping[str, Sequence[Result]]) -> Figure:
     """Accuracy over bits a second; a line is a model of all folds, its points are first levels."""
-    figure, axes = panels(len(corpora(found)))
+    figure, axes = panels(len(corpora(found)), alike=False)
     most = max(map(len, found.values()))  # others are of other people
     run = [v for v in STUDIES["rates"].variants if len(found.get(v, ())) == most]
     rates, sizes = ({variant.split(", ")[part]: None for variant in run} for part in (0, 1))
@@ -140,6 +141,8 @@ def draw_rates(found: Mapping[str, Sequence[Result]]) -> Figure:
             heard = [mean(found[variant], level, corpus) for level in levels]
             axis.plot(bits, heard, f"{mark[size]}-", color=colour[rate], ms=4, lw=0.8)
         axis.set_xscale("log")
+        axis.set_xticks(BITS, BITS)
+        axis.minorticks_off()
         axis.set_xlabel("bits a second, with levels of electrodes", color=INK, fontsize=9)
         axis.set_title(corpus, color=INK, fontsize=9)
     told = [axes[0].plot([], [], color=colour[rate], label=rate)[0] for rate in rates]
