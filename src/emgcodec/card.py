@@ -81,8 +81,7 @@ def _scores(own: Sequence[Result], shared: Sequence[Result]) -> Iterator[str]:
         f"{len(own)} of {NUM_FOLDS} folds: models of this recipe, each trained on three fifths of "
         "the people and scored on others; the released weights are one more training. Percent, "
         "mean over people [95 % interval by bootstrap over people, if they are five or more] ± "
-        "deviation over people. Each "
-        "corpus is read by its own head, if there is one."
+        "deviation over people. Each corpus is read by its own head, if there is one."
     )
     ways = {"": own} | ({", by the head of all corpora": shared} if shared else {})
     heads = ["corpus", "people", *(f"{mode}{way}" for way in ways for mode in MODES)]

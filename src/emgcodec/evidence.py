@@ -150,7 +150,8 @@ class Summary:
         if not people:
             return None
         values = np.array([people[name] for name in sorted(people)])
-        low, high = (_quantile(_resampled(values), share) for share in (0.025, 0.975))
+        means = _resampled(values)
+        low, high = (_quantile(means, share) for share in (0.025, 0.975))
         sd = float(values.std(ddof=1)) if len(values) > 1 else np.nan
         return cls(float(values.mean()), sd, low, high, len(values))
 

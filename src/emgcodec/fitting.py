@@ -103,9 +103,9 @@ def _frames(
         codec, rec, sample_rate=None, unit=None, montage=None, calibration=calibration
     )
     labels = np.full(tokens.num_frames, -1)
+    time = tokens.token_times() - rec.start_time
     for event in rec.events:
         if event.kind == "gesture":
-            time = tokens.token_times() - rec.start_time
             labels[event.during(time, reaction)] = names.index(event.label)
     known = (labels >= 0) & tokens.valid
     vectors = [h[0].double().cpu() for h, _ in codec.decoded_blocks(code_tensor(codec, tokens))]

@@ -68,7 +68,8 @@ class ShardMaker:
         if (found := load_codec(self.model, self.device).codec_id) != self.settings.codec_id:
             raise CorpusError(f"model is {found} here, not {self.settings.codec_id}")
         record: Record = {"name": job.name, "inputs": job.stamps(), "backend": here}
-        record |= {"splits": {}, "files": {}, "agreement": [0, 0], "skipped": [], "repaired": []}
+        record |= {"splits": {}, "files": {}, "nameless": 0, "agreement": [0, 0]}
+        record |= {"skipped": [], "repaired": []}
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
@@ -77,7 +78,7 @@ class ShardMaker:
                 facts = row.tokens.metadata
                 person = facts.get("subject") and f"{facts.get('dataset')}/{facts['subject']}"
                 shares[self.settings.split_of(str(person or ""))].append(row)
-                record["nameless"] = record.get("nameless", 0) + (not person)
+                record["nameless"] += not person
         finally:
             torch.set_num_threads(threads)
         for split, rows in sorted(shares.items()):

@@ -44,11 +44,11 @@ def levels(study: Study, results: Results) -> Iterator[str]:
     yield from ("", *table_head(heads))
     for variant in study.variants:
         found = results.get(variant, ())
-        for levels, mode in enumerate(found[0]["scores"] if found else (), start=1):
+        for number, mode in enumerate(found[0]["scores"] if found else (), start=1):
             own = (variant, mode) == (base, _RELEASED)
-            share = levels / len(found[0]["scores"])
+            share = number / len(found[0]["scores"])
             rates = [rate for r in found for rate in r["bit_rate"][mode].values()]
-            cells = [variant, str(levels), f"{levels * found[0]['frame_rate']:.4g}"]
+            cells = [variant, str(number), f"{number * found[0]['frame_rate']:.4g}"]
             cells += [f"{share * found[0]['bits_per_frame'] * found[0]['frame_rate']:.4g}"]
             cells += [f"{np.mean(rates):.0f}"]
             people = {corpus: pooled(found, "scores", mode, corpus) for corpus in corpora}

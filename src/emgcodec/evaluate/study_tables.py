@@ -28,6 +28,8 @@ from emgcodec.evidence import (
 from emgcodec.files import written_beside
 from emgcodec.metrics import ERROR_KINDS
 
+_CURVES = {"losses": "training loss", "task_losses": "of it the task's"}
+
 
 def picture(name: str) -> str:
     """The file that docs/make_study_pictures.py draws a study to, once something was run."""
@@ -47,9 +49,9 @@ def write_studies(folder: Path, page: Path) -> None:
         "no interval and no bound is told, and no bound knows how many others stand beside it: the "
         "best of many rows is a lucky one. Times are by the clock, of one core among others' work "
         "and pauses; the trainings that a row shares with another table are not counted twice. "
-        "Pictures are made of the "
-        "same files by `python docs/make_study_pictures.py`. Rows that were made again from "
-        "nothing lie in `docs/results/again`: `--runs runs/again --studies docs/results/again`.",
+        "Pictures are made of the same files by `python docs/make_study_pictures.py`. Rows that "
+        "were made again from nothing lie in `docs/results/again`: `--runs runs/again --studies "
+        "docs/results/again`.",
         "",
     ]
     lines += _budget(found)
@@ -139,13 +141,12 @@ def _variants(study: Study, results: Results) -> Iterator[str]:
     known = places(results)
     last = [place for place in known if place[0] == known[-1][0]]  # paired on every data set
     shown = last if by_levels else known
-    curves = [r["losses"] for r in every if r.get("losses")]
-    moments = list(curves[0]) if curves else []
+    curves = {key: next((list(r[key]) for r in every if r.get(key)), []) for key in _CURVES}
     heads = ["", "encoder", "bits a frame", "perplexity / size by level"]
     heads += ["all parameters: codebooks, heads"] if study.compare is not None else []
-    heads += [f"training loss, {' / '.join(moments)}"] if moments else []
-    tasks = [r["task_losses"] for r in every if r.get("task_losses")]
-    heads += [f"of it the task's, {' / '.join(tasks[0])}"] if tasks else []
+    heads += [
+        f"{_CURVES[key]}, {' / '.join(moments)}" for key, moments in curves.items() if moments
+    ]
     heads += [" ".join(place) for place in shown]
     heads += ["missed / spurious / another"] if study.error else []
     heads += [f"lost against {b}, {' '.join(place)}" for b in study.baselines for place in last]
@@ -160,8 +161,7 @@ def _variants(study: Study, results: Results) -> Iterator[str]:
         cells += [str(found[0]["bits_per_frame"]), _usage(found)]
         if study.compare is not None:
             cells += [f"{_size(study, results, found[0], 'parameters')}: {_parts(found[0])}"]
-        cells += [_curve(found, "losses")] if moments else []
-        cells += [_curve(found, "task_losses")] if tasks else []
+        cells += [_curve(found, key) for key, moments in curves.items() if moments]
         cells += [str(Summary.of(pooled(found, "scores", *place))) for place in shown]
         cells += [_errors(found)] if study.error else []
         cells += [
