@@ -33,7 +33,8 @@ _HEAD = (
     "A recipe is a TOML file with the sections below; what it leaves out has its default, what it",
     'does not know is an error. With `extends = "tiny"` as its first line it starts from another',
     "recipe instead of the defaults. `emgcodec train RECIPE.toml --out DIR` trains;",
-    "`--set section.field=value` changes one field. Bundled recipes:",
+    "`--set section.field=value` changes one field, `--set quantizer.levels=4` one of the codec's.",
+    "Bundled recipes:",
 )
 
 

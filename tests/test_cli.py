@@ -318,6 +318,12 @@ def test_info_moves_no_cursor(here: Path, capsys: pytest.CaptureFixture[str]) ->
     shown = capsys.readouterr().out
     assert all(c.isprintable() for c in shown.replace("\n", ""))
     assert "weights       Free [31m name  another\n" in shown
+    assert "provenance    by: see --provenance\n" in shown
+    assert run("info", "--provenance", "model") == 0
+    shown = capsys.readouterr().out
+    assert shown.isascii()
+    assert "\x1b" not in shown
+    assert json.loads(shown) == told["provenance"]
 
 
 def test_an_error_moves_no_cursor(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -363,6 +363,8 @@ def test_calibration_round_trip_and_use(tmp_path: Path) -> None:
     loaded = Calibration.load(tmp_path / "c.calibration")
     assert loaded == calibration
     assert loaded.digest() == calibration.digest()
+    assert repr(loaded) == repr(calibration)
+    assert calibration.digest() in repr(loaded)
     tokens = codec.tokenize(rec, calibration=loaded)
     assert tokens.calibration == calibration.digest()
     assert not np.array_equal(tokens.codes, codec.tokenize(rec).codes)

@@ -36,6 +36,7 @@ def test_a_good_recording_is_measured_and_found_ok() -> None:
     report = quality_report(Recording(x, RATE, montage="myo"))
     assert report.ok
     assert (report.montage, report.duration, report.unit) == ("myo", 5.0, "uV")
+    assert repr(report) == "QualityReport(8 electrodes (myo), 5.0 s at 1000 Hz: 8 ok)"
     for k, electrode in enumerate(report.electrodes):
         assert electrode.robust_sd == pytest.approx(20, rel=0.1)
         assert electrode.dc == pytest.approx(100 * k, abs=1)

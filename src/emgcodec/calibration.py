@@ -76,6 +76,13 @@ class Calibration:
     def __hash__(self) -> int:
         return hash(self.digest())
 
+    def __repr__(self) -> str:
+        return (
+            f"Calibration({len(self.montage)} electrodes ({self.montage.name}), "
+            f"{self.frames.max():.0f} frames, {self.sample_rate:g} Hz, {self.unit}, "
+            f"{self.digest()})"
+        )
+
     def scaled(self, gain: float) -> Calibration:
         """The calibration of the same signal times `gain`.
 

@@ -90,18 +90,23 @@ class QualityReport:
     def summary(self) -> str:
         """A table for the terminal."""
         unit = "µV" if self.unit == "uV" else self.unit
-        counts = Counter(electrode.verdict for electrode in self.electrodes)
-        verdicts = ", ".join(f"{counts[v]} {v}" for v in VERDICTS if counts[v])
-        head = (
-            f"{len(self.electrodes)} electrodes ({self.montage}), {self.duration:.1f} s "
-            f"at {self.sample_rate:g} Hz: {verdicts}"
-        )
         names = (
             f"{'#':>3}  {'verdict':<13} {'sd ' + unit:>10} {'dc ' + unit:>10} {'missing':>8} "
             f"{'clipped':>8} {'flat':>8} {'mains':>12} {'median':>8}"
         )
         rows = [f"{k:>3}  {_row(electrode)}" for k, electrode in enumerate(self.electrodes)]
-        return "\n".join([head, names, *rows])
+        return "\n".join([self._gist(), names, *rows])
+
+    def __repr__(self) -> str:
+        return f"QualityReport({self._gist()})"
+
+    def _gist(self) -> str:
+        counts = Counter(electrode.verdict for electrode in self.electrodes)
+        verdicts = ", ".join(f"{counts[v]} {v}" for v in VERDICTS if counts[v])
+        return (
+            f"{len(self.electrodes)} electrodes ({self.montage}), {self.duration:.1f} s "
+            f"at {self.sample_rate:g} Hz: {verdicts}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""

@@ -4,6 +4,7 @@ Example:
   emgcodec info
   emgcodec info rec.tokens
   emgcodec info --verify student
+  emgcodec info --provenance teacher
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verify", action="store_true", help="make the model's golden codes again and compare"
     )
+    parser.add_argument(
+        "--provenance", action="store_true", help="how the model was trained, in JSON"
+    )
     parser.add_argument("--list", action="store_true", help="list bundled models and presets")
 
 
@@ -39,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.verify:
         _verify(args.what)
+    elif args.provenance:
+        _show_provenance(args.what)
     elif args.what is not None and Path(args.what).is_file():
         _show_tokens(Path(args.what))
     else:
@@ -95,7 +101,14 @@ def _show_model(name: str | None) -> None:
     _say("heads", ", ".join(codec.heads))
     _say("devices", ", ".join(codec.devices) or "none known")
     _say("weights", config.weights_license or "untrained")
-    print(json.dumps(dict(config.provenance), indent=1))
+    told = ", ".join(config.provenance)
+    _say("provenance", f"{told}: see --provenance" if told else "none told")
+
+
+def _show_provenance(name: str | None) -> None:
+    from emgcodec.codec import Codec
+
+    print(json.dumps(dict(Codec.from_pretrained(name).config.provenance), indent=1))
 
 
 def _say(what: str, fact: object) -> None:
