@@ -126,6 +126,14 @@ def run_study_job(
         "study": name,
         "protocol": dict(study.protocol),
         **scores,
+        **_told(codec, folder(variant), runs, recipe.optim.steps),
+        "seconds": round(time.monotonic() - started),
+    }
+
+
+def _told(codec: Codec, training: Path, runs: Path, steps: int) -> dict[str, Any]:
+    """What is said of a model and its training, beside scores."""
+    return {
         "codec_id": codec.codec_id,
         "bits_per_frame": codec.bits_per_frame,
         "frame_rate": codec.frame_rate,
@@ -133,10 +141,9 @@ def run_study_job(
         "encoder_parameters": codec.num_parameters("encoder"),
         "codebook_parameters": codec.num_parameters("codebooks"),
         "head_parameters": codec.num_parameters("heads"),
-        "trained": training_of(codec, folder(variant), runs),
-        "losses": losses(folder(variant), recipe.optim.steps),
-        "task_losses": losses(folder(variant), recipe.optim.steps, _WITH_CODES, _TASKS),
-        "seconds": round(time.monotonic() - started),
+        "trained": training_of(codec, training, runs),
+        "losses": losses(training, steps),
+        "task_losses": losses(training, steps, _WITH_CODES, _TASKS),
     }
 
 
