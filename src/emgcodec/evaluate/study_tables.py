@@ -249,24 +249,25 @@ def _loss(
 
 
 def _again(results: Results, again: Results) -> Iterator[str]:
-    """Whether what was made again from nothing is as it was, by the spread over its people."""
+    """How far what was made again from nothing is from what was, beside its spread over people."""
     for variant, repeated in again.items():
         folds = {r["fold"]: r for r in results.get(variant, ())}
         for result in (r for r in repeated if r["fold"] in folds):
-            told = []
-            for place in places({variant: [result]}):
-                both = folds[result["fold"]], result
-                before, now = (Summary.of(pooled([r], "scores", *place)) for r in both)
-                if before and now:
-                    then = (
-                        f"{100 * before.mean:.1f} ± {100 * before.sd:.1f} ({before.people} people)"
-                    )
-                    told.append(f"{' '.join(place)} {then}, now {100 * now.mean:.1f}")
-            yield (
-                f"Made again at commit `{result['commit']}`, {variant!r} of fold "
-                f"{result['fold']}: {'; '.join(told)}."
-            )
-            yield ""
+            pairs = [
+                [Summary.of(pooled([r], "scores", *place)) for r in (folds[result["fold"]], result)]
+                for place in places({variant: [result]})
+            ]
+            both = [(before, now) for before, now in pairs if before and now]
+            apart = 100 * np.array([now.mean - before.mean for before, now in both])
+            spreads = 100 * np.array([before.sd for before, _ in both])
+            if both:
+                yield (
+                    f"Made again at commit `{result['commit']}`, {variant!r} of fold "
+                    f"{result['fold']}: of {len(both)} means none is more than "
+                    f"{abs(apart).max():.2f} points from the first run's; standard deviations over "
+                    f"people are {np.nanmin(spreads):.1f} to {np.nanmax(spreads):.1f}."
+                )
+                yield ""
 
 
 def _seconds(name: str, results: Results) -> list[float]:
