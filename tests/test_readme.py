@@ -26,6 +26,7 @@ def test_the_quickstart_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert back.sample_rate == rec.sample_rate  # type: ignore[attr-defined]
     assert Tokens.load(tmp_path / "rec.tokens") == tokens
     assert len(names["ids"]) == 2 * tokens.num_frames  # type: ignore[arg-type,attr-defined]
+    assert mine.num_samples == rec.num_samples  # type: ignore[attr-defined]
     assert mine.montage.name == "cuff8"  # type: ignore[attr-defined]
     names["tokenizer"], names["model"] = fresh_tokenizer(), language_model(12)
     exec(compile(bridge, "README.md", "exec"), names)

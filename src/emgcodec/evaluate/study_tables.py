@@ -141,12 +141,10 @@ def _variants(study: Study, results: Results) -> Iterator[str]:
     known = places(results)
     last = [place for place in known if place[0] == known[-1][0]]  # paired on every data set
     shown = last if by_levels else known
-    curves = {key: next((list(r[key]) for r in every if r.get(key)), []) for key in _CURVES}
+    curves = {key: told for key in _CURVES if (told := [r[key] for r in every if r.get(key)])}
     heads = ["", "encoder", "bits a frame", "perplexity / size by level"]
     heads += ["all parameters: codebooks, heads"] if study.compare is not None else []
-    heads += [
-        f"{_CURVES[key]}, {' / '.join(moments)}" for key, moments in curves.items() if moments
-    ]
+    heads += [f"{_CURVES[key]}, {' / '.join(told[0])}" for key, told in curves.items()]
     heads += [" ".join(place) for place in shown]
     heads += ["missed / spurious / another"] if study.error else []
     heads += [f"lost against {b}, {' '.join(place)}" for b in study.baselines for place in last]
@@ -161,7 +159,7 @@ def _variants(study: Study, results: Results) -> Iterator[str]:
         cells += [str(found[0]["bits_per_frame"]), _usage(found)]
         if study.compare is not None:
             cells += [f"{_size(study, results, found[0], 'parameters')}: {_parts(found[0])}"]
-        cells += [_curve(found, key) for key, moments in curves.items() if moments]
+        cells += [_curve(found, key) for key in curves]
         cells += [str(Summary.of(pooled(found, "scores", *place))) for place in shown]
         cells += [_errors(found)] if study.error else []
         cells += [
